@@ -1,0 +1,30 @@
+"""minigrad: tape-based reverse-mode automatic differentiation on NumPy or CuPy arrays."""
+
+from minigrad import nn, optim
+from minigrad.arrays import set_default_dtype
+from minigrad.ops import *  # noqa: F403
+from minigrad.ops import __all__ as _operations
+from minigrad.primitive import primitive
+from minigrad.serialization import SavedTensors, load, save
+from minigrad.tape import Tape, no_grad
+from minigrad.tensor import TapeError, Tensor, asarray, is_recording, tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SavedTensors",
+    "Tape",
+    "TapeError",
+    "Tensor",
+    "asarray",
+    "is_recording",
+    "load",
+    "nn",
+    "no_grad",
+    "optim",
+    "primitive",
+    "save",
+    "set_default_dtype",
+    "tensor",
+]
+__all__ += _operations

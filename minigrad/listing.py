@@ -1,0 +1,142 @@
+"""A tape as a person reads it: ``print(tape)``."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from minigrad.arrays import owner
+from minigrad.slots import LEAF
+
+if TYPE_CHECKING:
+    from minigrad.tape import Entry, Line, Tape
+
+_SHOWN_ENDS: Final = 20
+_WIDEST_CALL: Final = 40
+_HEADINGS: Final = ("#", "result", "operation", "holds", "line")
+
+
+def line_number(line: Line) -> int:
+    """The number of a recorded line; instructions are looked up only when it is asked for."""
+    assert line is not None
+    code, instruction = line
+    for start, end, number in code.co_lines():
+        if start <= instruction < end and number is not None:
+            return number
+    return code.co_firstlineno
+
+
+def place(line: Line) -> str:
+    """``file.py:12``, for a message."""
+    return "an unknown line" if line is None else f"{line[0].co_filename}:{line_number(line)}"
+
+
+def bytes_text(count: int) -> str:
+    """``1536`` as ``1.5 KiB``."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def held_bytes(entry: Entry, seen: set[int]) -> int:
+    """The bytes that ``entry`` keeps alive and that are not in ``seen``, to which it adds."""
+    total = 0
+    for value in entry.saved:
+        for array in value if type(value) is tuple else (value,):
+            if hasattr(array, "nbytes"):
+                whole = owner(array)
+                if id(whole) not in seen:
+                    seen.add(id(whole))
+                    total += whole.nbytes
+    return total
+
+
+def table(tape: Tape, origin: int) -> str:
+    """The numbered table of what is on the tape; a long one is shown by its two ends."""
+    rows, total, seen = [], 0, set[int]()
+    leaf_names: dict[int, str] = {}
+    for entry in tape:
+        holds = held_bytes(entry, seen)
+        total += holds
+        rows.append(_row(entry, holds, origin, leaf_names))
+    title = f"Tape: {len(tape)} results, {bytes_text(total)} held"
+    if not rows:
+        return title
+    skipped = len(rows) - 2 * _SHOWN_ENDS
+    shown = rows if skipped <= 0 else rows[:_SHOWN_ENDS] + rows[-_SHOWN_ENDS:]
+    widths = [max(len(row[column]) for row in (_HEADINGS, *shown)) for column in range(5)]
+    lines = [_format(row, widths) for row in (_HEADINGS, *shown)]
+    if skipped > 0:
+        lines.insert(1 + _SHOWN_ENDS, f"... {skipped} more entries ...")
+    return "\n".join((title, *lines))
+
+
+def _row(entry: Entry, holds: int, origin: int, leaf_names: dict[int, str]) -> tuple[str, ...]:
+    number = str(entry.slot - origin)
+    if isinstance(entry.result, list):
+        count = len(entry.result)
+        number += f"-{entry.slot - origin + count - 1}"
+        result = f"{count} x {entry.result[0][0]} {entry.result[0][1]}"
+    else:
+        result = f"{entry.result[0]} {entry.result[1]}"
+    operands = [_operand(slot, origin, leaf_names) for slot in entry.operands]
+    defaults = entry.operation.defaults
+    settings = [
+        f"{name}={short(value)}"
+        for name, value in entry.settings.items()
+        if value is not defaults[name]
+    ]
+    call = f"{entry.operation.name}({', '.join(operands + settings)})"
+    if len(call) > _WIDEST_CALL:
+        call = call[: _WIDEST_CALL - 4] + "...)"
+    return number, result, call, bytes_text(holds) if holds else "", _source(entry.line)
+
+
+def _operand(slot: int, origin: int, leaf_names: dict[int, str]) -> str:
+    """``#3`` for a result, ``leaf a`` for a leaf, a dot for a constant."""
+    if slot >= LEAF:
+        return leaf_names.setdefault(slot, f"leaf {_letters(len(leaf_names))}")
+    return f"#{slot - origin}" if slot >= origin else "const"
+
+
+def _letters(number: int) -> str:
+    """a, b, ..., z, aa, ab, ..."""
+    text = ""
+    number += 1
+    while number:
+        number, digit = divmod(number - 1, 26)
+        text = chr(ord("a") + digit) + text
+    return text
+
+
+def short(value: Any) -> str:
+    """A setting in few characters."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(short, value))})"
+    if hasattr(value, "shape"):
+        return f"<{value.shape} {value.dtype}>" if value.shape else str(value)
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    if isinstance(value, slice):
+        return ":".join("" if v is None else str(v) for v in (value.start, value.stop)) or ":"
+    return repr(value)
+
+
+def _source(line: Line) -> str:
+    if line is None:
+        return ""
+    name, number = line[0].co_filename, line_number(line)
+    return f"{Path(name).name}:{number}  {linecache.getline(name, number).strip()}".rstrip()
+
+
+def _format(row: Iterable[str], widths: list[int]) -> str:
+    number, result, operation, holds, line = row
+    return (
+        f"{number:>{widths[0]}}  {result:<{widths[1]}}  {operation:<{widths[2]}}  "
+        f"{holds:>{widths[3]}}  {line}"
+    ).rstrip()

@@ -1,0 +1,146 @@
+"""Layers: Linear, Embedding, Dropout."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+from minigrad import arrays
+from minigrad.arrays import TensorLike
+from minigrad.nn import init
+from minigrad.nn.module import Module, Parameter
+from minigrad.ops import linear, matmul, multiply
+from minigrad.tensor import Tensor, asarray, describe
+
+
+class Linear(Module):
+    """x W^T + b, on the last axis of x.
+
+    Args:
+        in_features: the length of the last axis of x.
+        out_features: the length of the last axis of the result.
+        bias: whether there is a b.
+        dtype: that of the parameters, float32 by default.
+        device: that of the parameters.
+        rng: generator or seed of the initial values, U(-k, k) with k = 1 / sqrt(in_features).
+
+    Attributes:
+        weight: W, (out_features, in_features).
+        bias: b, (out_features,), or ``None``.
+
+    Raises ``ValueError`` if the last axis of x has another length.
+
+    >>> from minigrad import nn
+    >>> import minigrad as mg
+    >>> nn.Linear(3, 2, rng=0)(mg.tensor([[1.0, 2.0, 3.0]])).shape
+    (1, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: Any = None,
+        device: str | None = None,
+        rng: Any = None,
+    ) -> None:
+        rng = arrays.generator(rng)
+        bound = 1.0 / sqrt(in_features) if in_features else 0.0
+        made = {"rng": rng, "dtype": dtype, "device": device}
+        self.weight = Parameter(init.uniform((out_features, in_features), -bound, bound, **made))
+        self.bias = (
+            Parameter(init.uniform((out_features,), -bound, bound, **made)) if bias else None
+        )
+
+    def forward(self, x: TensorLike) -> Tensor:
+        """(..., in_features) -> (..., out_features)"""
+        if not x.ndim or x.shape[-1] != self.weight.shape[1]:
+            raise ValueError(
+                f"Linear expects {self.weight.shape[1]} features on the last axis, not a tensor "
+                f"of shape {x.shape}"
+            )
+        if self.bias is None:
+            return matmul(x, self.weight.T)
+        return linear(x, self.weight, self.bias)
+
+
+class Embedding(Module):
+    """A vector for each of a number of things, looked up by number.
+
+    Args:
+        num_embeddings: how many things there are.
+        embedding_dim: the length of each vector.
+        dtype, device, rng: as for :class:`Linear`; the initial values are N(0, 1).
+
+    Attributes:
+        weight: (num_embeddings, embedding_dim).
+
+    Raises ``TypeError`` if the numbers are not integers, and ``IndexError`` if one is not
+    between 0 and num_embeddings - 1.
+
+    >>> from minigrad import nn
+    >>> import minigrad as mg
+    >>> nn.Embedding(10, 4, rng=0)(mg.tensor([[1, 2, 2]])).shape
+    (1, 3, 4)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        dtype: Any = None,
+        device: str | None = None,
+        rng: Any = None,
+    ) -> None:
+        shape = (num_embeddings, embedding_dim)
+        self.weight = Parameter(init.normal(shape, rng=rng, dtype=dtype, device=device))
+
+    def forward(self, numbers: TensorLike) -> Tensor:
+        """integers (...) -> (..., embedding_dim)"""
+        numbers = asarray(numbers)
+        arrays.check_positions(numbers.array, self.weight.shape[0], "the numbers of an Embedding")
+        return self.weight[numbers]
+
+
+class Dropout(Module):
+    """In training, sets each element to 0 with probability p and scales the rest by 1/(1-p).
+
+    Args:
+        p: the probability of dropping an element, in [0, 1).
+        rng: generator or seed of the masks.
+
+    Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014.
+
+    Raises ``ValueError`` if p is not in [0, 1).
+
+    >>> from minigrad import nn
+    >>> import minigrad as mg
+    >>> drop = nn.Dropout(0.5, rng=0)
+    >>> drop(mg.tensor([1.0, 1.0, 1.0, 1.0]))
+    tensor([2., 2., 2., 0.])
+    >>> drop.eval()(mg.tensor([1.0, 1.0]))
+    tensor([1., 1.])
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: Any = None) -> None:
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"the probability of dropping an element is in [0, 1), not {p}")
+        self.p = p
+        self.rng = arrays.generator(rng)
+
+    def forward(self, x: TensorLike) -> Tensor:
+        """Any shape -> the same shape."""
+        x = asarray(x) if not isinstance(x, Tensor) else x
+        if not self.training or not self.p:
+            return x
+        if x.dtype.kind != "f":
+            raise TypeError(f"Dropout needs a float tensor, not {describe(x)}")
+        kept = arrays.random_like(self.rng, x.array, x.shape) >= self.p
+        return multiply(x, kept.astype(x.dtype) * (1.0 / (1.0 - self.p)))
+
+    def extra_repr(self) -> str:
+        """The probability."""
+        return f"p={self.p}"
