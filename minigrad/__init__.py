@@ -7,7 +7,7 @@ from minigrad.ops import __all__ as _operations
 from minigrad.primitive import primitive
 from minigrad.serialization import SavedTensors, load, save
 from minigrad.tape import Tape, no_grad
-from minigrad.tensor import TapeError, Tensor, asarray, is_recording, tensor
+from minigrad.tensor import TapeError, Tensor, asarray, tensor
 
 __version__ = "0.1.0"
 
@@ -17,7 +17,6 @@ __all__ = [
     "TapeError",
     "Tensor",
     "asarray",
-    "is_recording",
     "load",
     "nn",
     "no_grad",

@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 
 from minigrad import arrays
 from minigrad.arrays import Array, DType, TensorLike
-from minigrad.slots import BLOCK, CONSTANT, LEAF, active_tape, new_leaf, tape_of, tapes
+from minigrad.slots import BLOCK, CONSTANT, LEAF, new_leaf, tape_of
 
 #: Every public operation under its NumPy name. The modules of ``minigrad.ops`` fill it as
 #: they define them; the methods and operators below, and NumPy's protocols, look there.
@@ -551,16 +551,3 @@ def no_history(target: Tensor) -> str:
             "from a Parameter or a tensor made with requires_grad=True"
         )
     return "the tape that recorded this tensor is gone: keep it until the gradient is computed"
-
-
-def is_recording() -> bool:
-    """Whether a tape is recording in this thread or asyncio task.
-
-    >>> import minigrad as mg
-    >>> mg.is_recording()
-    False
-    """
-    return active_tape.get() is not None
-
-
-__all__ = ["TapeError", "Tensor", "asarray", "is_recording", "tapes", "tensor"]
