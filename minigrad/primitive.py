@@ -44,7 +44,7 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 F = TypeVar("F", bound=Callable[..., Any])
 
-
+#: What a rule can name besides operands and settings.
 _SPECIAL: Final = ("out", "operand_shape", "position")
 
 
@@ -52,40 +52,50 @@ class Rule:
     """The gradient of one operand, compiled for one plan.
 
     Attributes:
-        function: the rule as it was written.
         operand, position: the name of the operand and its place among the operands.
-        reads: where the function's arguments after ``g`` come from: an integer is a place in
-            ``Entry.saved`` (a tuple of them, for all operands of an operation of any number),
-            a name is a setting, the shape or the position.
-        pick: takes the arguments out of ``Entry.saved``, if all of them are found there.
+        play: ``play(g, saved, entry, shape)`` is the gradient of the operand, given that of
+            the result, what the entry saved, and the operand's shape.
     """
 
-    __slots__ = ("function", "operand", "pick", "position", "reads")
+    __slots__ = ("operand", "play", "position")
 
     def __init__(
         self,
         function: Callable[..., Any],
         operand: str,
         position: int,
-        reads: tuple[int | tuple[int, ...] | str, ...],
+        reads: Sequence[int | tuple[int, ...] | str],
     ) -> None:
-        self.function = function
         self.operand = operand
         self.position = position
-        self.reads = reads
-        self.pick = _picker(reads) if all(type(r) is int for r in reads) else None
+        self.play = _player(function, position, reads)
 
-    def arguments(self, entry: Entry, saved: Sequence[Any], shape: tuple[int, ...]) -> list[Any]:
-        """The function's arguments after ``g``, wherever they are found."""
-        known = {**entry.settings, "operand_shape": shape, "position": self.position}
-        return [
-            known[r]
-            if type(r) is str
-            else tuple(saved[i] for i in r)
-            if type(r) is tuple
-            else saved[r]  # type: ignore[index]
-            for r in self.reads
-        ]
+
+def _player(
+    function: Callable[..., Any], position: int, reads: Sequence[int | tuple[int, ...] | str]
+) -> Callable[[Any, Sequence[Any], Entry, tuple[int, ...]], Any]:
+    """Call a rule with what it ``reads`` after ``g``: an integer is a place in ``saved`` (a
+    tuple of them stands for all operands), a name a setting, the shape or the position.
+    """
+    match reads:
+        case []:
+            return lambda g, saved, entry, shape: function(g)
+        case [int(i)]:
+            return lambda g, saved, entry, shape: function(g, saved[i])
+        case [int(i), int(k)]:
+            return lambda g, saved, entry, shape: function(g, saved[i], saved[k])
+
+    def play(g: Any, saved: Sequence[Any], entry: Entry, shape: tuple[int, ...]) -> Any:
+        known = {**entry.settings, "operand_shape": shape, "position": position}
+
+        def found(read: int | tuple[int, ...] | str) -> Any:
+            if isinstance(read, int):
+                return saved[read]
+            return known[read] if isinstance(read, str) else tuple(saved[i] for i in read)
+
+        return function(g, *map(found, reads))
+
+    return play
 
 
 class Plan:
@@ -189,7 +199,7 @@ class Primitive:
                     f"{self.name} has no gradient rule for {operand}: write t.detach() if that "
                     f"operand is to be a constant, or give one with {self.name}.rules(...)"
                 )
-            reads = tuple(source(name) for name in _named_by(function))
+            reads = [source(name) for name in _named_by(function)]
             rules.append(Rule(function, operand, i, reads))
         plan = self.plans[wanted | end] = Plan(keep, rules)
         return plan

@@ -357,10 +357,7 @@ class Tape:
                     else:
                         raise self._consumed_error("a tensor that this target depends on")
                     shape, dtype = result
-                    arguments: Sequence[Any] = (
-                        rule.pick(saved) if rule.pick else rule.arguments(entry, saved, shape)
-                    )
-                    part = rule.function(gradient, *arguments)
+                    part = rule.play(gradient, saved, entry, shape)
                     if part.shape != shape:
                         part = _unbroadcast(part, shape, rule, entry)
                     if part.dtype is not dtype and part.dtype != dtype:
@@ -448,7 +445,7 @@ class Tape:
 
     def __repr__(self) -> str:
         state = "recording" if active_tape.get() is self else "not recording"
-        return f"<Tape: {len(self)} entries, {listing.bytes_text(self.nbytes)} held, {state}>"
+        return f"<Tape: {len(self)} results, {listing.bytes_text(self.nbytes)} held, {state}>"
 
     def __str__(self) -> str:
         return listing.table(self, self._origin)
