@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import cos, gcd, log, pi
+from math import cos, gcd, isfinite, log, pi
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,8 @@ class Corpus:
     def __init__(self, training: str, held_out: str, name: str) -> None:
         self.name = name
         self.characters = "".join(sorted(set(training + held_out)))
+        #: What to begin with where there is no prompt: a new line, if the text has any.
+        self.beginning = "\n" if "\n" in self.characters else self.characters[0]
         self.digest = hashlib.sha256((training + held_out).encode()).hexdigest()
         self.training = self.encode(training)
         self.held_out = self.encode(held_out)
@@ -214,8 +216,8 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write everything that resuming needs, whole or not at all."""
-        # A retained window cannot be saved. Cutting it here too makes a run that goes on
-        # the same as one that is resumed.
+        # With k1 < k2 a window is retained that cannot be saved. It is cut from the tape here,
+        # so that going on from this point is the same as resuming from it.
         self.truncated.reset()
         state = self.state if isinstance(self.state, tuple) else (self.state,)
         tensors = {
@@ -251,7 +253,7 @@ class Training:
 def train(training: Training, options: argparse.Namespace) -> None:
     """Train with a progress bar, samples, checkpoints, and a picture at the end."""
     s = training.settings
-    began = time.monotonic() - training.seconds
+    began, before = time.monotonic(), training.seconds
     checkpoint = options.folder / "checkpoint.safetensors"
     sampler = np.random.default_rng(s.seed + 1)
     stopped = "done"
@@ -262,7 +264,13 @@ def train(training: Training, options: argparse.Namespace) -> None:
         recent = 0.0
         for loss, norm in training.windows():
             done = training.optimizer.steps
-            training.seconds = time.monotonic() - began
+            spent = time.monotonic() - began
+            training.seconds = before + spent
+            if not isfinite(loss):
+                raise SystemExit(
+                    f"the loss is {loss} at update {done}: try a smaller --lr or --clip. The last "
+                    f"checkpoint, if any, is kept: {checkpoint}"
+                )
             recent = loss if not recent else 0.98 * recent + 0.02 * loss
             rate = s.batch * s.k1 * bar.format_dict["rate"] if bar.format_dict["rate"] else 0.0
             bar.set_postfix_str(
@@ -273,16 +281,15 @@ def train(training: Training, options: argparse.Namespace) -> None:
             bar.update()
             if interrupted:
                 stopped = "interrupted"
-            elif done < s.updates and training.seconds > 60 * options.minutes:
+            elif done < s.updates and spent > 60 * options.minutes:
                 stopped = f"out of time ({options.minutes:g} minutes; see --minutes)"
             if done % options.every == 0 or done == s.updates or stopped != "done":
                 if stopped != "interrupted":
                     bits = training.held_out_bits()
                     training.history["held_out"] += [done, bits]
                     bar.write(f"\nupdate {done}: {bits:.3f} bits per character on held-out text")
-                    bar.write(
-                        f"  {''.join(training.write(' ', 160, 0.8, sampler))}".replace("\n", "\n  ")
-                    )
+                    sample = "".join(training.write(training.corpus.beginning, 160, 0.8, sampler))
+                    bar.write(f"  {sample}".replace("\n", "\n  "))
                 training.save(checkpoint)
             if stopped != "done":
                 break
@@ -444,7 +451,7 @@ def main(arguments: list[str] | None = None) -> None:
                 describe(training)
                 train(training, options)
             rng = np.random.default_rng(training.settings.seed)
-            prompt = options.generate or "\n"
+            prompt = options.generate or training.corpus.beginning
             print(prompt if options.generate else "\nIt writes:\n", end="", flush=True)
             for character in training.write(prompt, options.length, options.temperature, rng):
                 print(character, end="", flush=True)
