@@ -425,6 +425,8 @@ def start(options: argparse.Namespace) -> Training:
         settings = Settings(**given)
         return Training(settings, load_corpus(settings.text), options.device)
     path = options.folder / "checkpoint.safetensors"
+    if not path.is_file():
+        raise SystemExit(f"there is no checkpoint {path}: train first, without this option")
     saved = mg.load(path)
     if "settings" not in saved.metadata:
         raise SystemExit(f"{path} is not a checkpoint of this program")

@@ -47,12 +47,14 @@ def cupy() -> Any:
     return module
 
 
-def namespace(operand: Any, *others: Any) -> Any:
+def namespace(operand: Any) -> Any:
+    """The array library of an array; NumPy's for anything else."""
+    return _namespaces[type(operand)] or numpy
+
+
+def common_namespace(*operands: Any) -> Any:
     """The array library of the first array among the operands; NumPy if there is none."""
-    library = _namespaces[type(operand)]
-    if library is not None:
-        return library
-    return namespace(*others) if others else numpy
+    return next(filter(None, (_namespaces[type(operand)] for operand in operands)), numpy)
 
 
 def is_array(value: object) -> bool:
@@ -85,8 +87,8 @@ def set_default_dtype(dtype: Any) -> None:
     """
     global _default_dtype
     wanted = numpy.dtype(dtype)
-    if wanted.kind != "f":
-        raise TypeError(f"the default dtype must be a float dtype, not {wanted}")
+    if wanted not in ("float16", "float32", "float64"):
+        raise TypeError(f"the default dtype is float16, float32 or float64, not {wanted}")
     _default_dtype = wanted
 
 
@@ -116,17 +118,23 @@ def make_array(data: Any, dtype: Any = None, device: str | None = None, *, copy:
             ) from error
         if dtype is None and array.dtype.kind == "f":
             dtype = _default_dtype
-        copy = False
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"a tensor holds real numbers or booleans, not {array.dtype}"
-            + ("; split it into .real and .imag" if array.dtype.kind == "c" else "")
-        )
+        copy = copy and not isinstance(data, list)  # a buffer of another kind may be shared
+    check_real(array.dtype)
+    check_real(numpy.dtype(dtype or array.dtype))
     if device is not None and device != device_of(array):
         array, copy = to_device(array, device), False
     if dtype is not None and array.dtype != dtype:
         array, copy = array.astype(dtype), False
     return as_array(array.copy() if copy else array)
+
+
+def check_real(dtype: DType) -> None:
+    """Raise ``TypeError`` unless tensors can hold ``dtype``."""
+    if dtype.kind not in "biuf":
+        raise TypeError(
+            f"a tensor holds real numbers or booleans, not {dtype}"
+            + ("; split it into .real and .imag" if dtype.kind == "c" else "")
+        )
 
 
 # --------------------------------------------------------------------------------------
@@ -196,7 +204,7 @@ def add_at(target: Array, index: Any, values: Array) -> None:
     library = namespace(target)
     if library is numpy and isinstance(index, numpy.ndarray) and index.dtype.kind in "iu":
         if values.size:
-            positions = index.ravel() % len(target)
+            positions = index.ravel().astype(numpy.intp) % len(target)
             order = numpy.argsort(positions, kind="stable")
             positions = positions[order]
             starts = numpy.flatnonzero(numpy.diff(positions, prepend=-1))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from minigrad.arrays import owner
+from minigrad.arrays import is_array, owner
 from minigrad.slots import LEAF
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ _HEADINGS: Final = ("#", "result", "operation", "holds", "line")
 
 def line_number(line: Line) -> int:
     """The number of a recorded line; instructions are looked up only when it is asked for."""
-    assert line is not None
     code, instruction = line
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:
@@ -28,7 +27,7 @@ def line_number(line: Line) -> int:
     return code.co_firstlineno
 
 
-def place(line: Line) -> str:
+def place(line: Line | None) -> str:
     """``file.py:12``, for a message."""
     return "an unknown line" if line is None else f"{line[0].co_filename}:{line_number(line)}"
 
@@ -48,7 +47,7 @@ def held_bytes(entry: Entry, seen: set[int]) -> int:
     total = 0
     for value in entry.saved:
         for array in value if type(value) is tuple else (value,):
-            if hasattr(array, "nbytes"):
+            if is_array(array):
                 whole = owner(array)
                 if id(whole) not in seen:
                     seen.add(id(whole))
@@ -60,10 +59,10 @@ def table(tape: Tape, origin: int) -> str:
     """The numbered table of what is on the tape; a long one is shown by its two ends."""
     rows, total, seen = [], 0, set[int]()
     leaf_names: dict[int, str] = {}
-    for entry in tape:
+    for slot, entry in tape.numbered():
         holds = held_bytes(entry, seen)
         total += holds
-        rows.append(_row(entry, holds, origin, leaf_names))
+        rows.append(_row(slot, entry, holds, origin, leaf_names))
     title = f"Tape: {len(tape)} results, {bytes_text(total)} held"
     if not rows:
         return title
@@ -76,25 +75,33 @@ def table(tape: Tape, origin: int) -> str:
     return "\n".join((title, *lines))
 
 
-def _row(entry: Entry, holds: int, origin: int, leaf_names: dict[int, str]) -> tuple[str, ...]:
-    number = str(entry.slot - origin)
-    if isinstance(entry.result, list):
-        count = len(entry.result)
-        number += f"-{entry.slot - origin + count - 1}"
-        result = f"{count} x {entry.result[0][0]} {entry.result[0][1]}"
+def _row(
+    slot: int, entry: Entry, holds: int, origin: int, leaf_names: dict[int, str]
+) -> tuple[str, ...]:
+    number = str(slot - origin)
+    if isinstance(entry.shape, list):
+        count = len(entry.shape)
+        number += f"-{slot - origin + count - 1}"
+        result = f"{count} x {entry.shape[0]} {entry.dtype[0]}"
     else:
-        result = f"{entry.result[0]} {entry.result[1]}"
+        result = f"{entry.shape} {entry.dtype}"
     operands = [_operand(slot, origin, leaf_names) for slot in entry.operands]
-    defaults = entry.operation.defaults
+    defaults = entry.plan.operation.defaults
     settings = [
         f"{name}={short(value)}"
         for name, value in entry.settings.items()
         if value is not defaults[name]
     ]
-    call = f"{entry.operation.name}({', '.join(operands + settings)})"
+    call = f"{entry.plan.operation.name}({', '.join(operands + settings)})"
     if len(call) > _WIDEST_CALL:
         call = call[: _WIDEST_CALL - 4] + "...)"
-    return number, result, call, bytes_text(holds) if holds else "", _source(entry.line)
+    return (
+        number,
+        result,
+        call,
+        bytes_text(holds) if holds else "",
+        _source((entry.code, entry.instruction)),
+    )
 
 
 def _operand(slot: int, origin: int, leaf_names: dict[int, str]) -> str:
@@ -128,8 +135,6 @@ def short(value: Any) -> str:
 
 
 def _source(line: Line) -> str:
-    if line is None:
-        return ""
     name, number = line[0].co_filename, line_number(line)
     return f"{Path(name).name}:{number}  {linecache.getline(name, number).strip()}".rstrip()
 

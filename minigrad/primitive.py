@@ -32,13 +32,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from operator import itemgetter
+from sys import _getframe
 from typing import Any, Final, NoReturn, ParamSpec, Protocol, TypeVar
 
 from minigrad.arrays import as_array, device_of, is_array
 from minigrad.listing import short
 from minigrad.slots import CONSTANT, NOTHING, active_tape
-from minigrad.tape import OUT, Entry
-from minigrad.tensor import TapeError, Tensor, as_operand, describe, operations
+from minigrad.tape import ENGINE, SEVERAL, users_frame
+from minigrad.tensor import TapeError, Tensor, as_operand, asarray, describe, operations, with_axes
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -52,71 +53,57 @@ class Rule:
     """The gradient of one operand, compiled for one plan.
 
     Attributes:
+        function: the rule as it was written.
         operand, position: the name of the operand and its place among the operands.
-        play: ``play(g, saved, entry, shape)`` is the gradient of the operand, given that of
-            the result, what the entry saved, and the operand's shape.
+        place: where in ``Entry.saved`` the only argument after ``g`` is found; ``None`` if
+            there is none, ``SEVERAL`` if there are more.
+        pick: takes the arguments out of ``Entry.saved`` if there are several.
     """
 
-    __slots__ = ("operand", "play", "position")
+    __slots__ = ("function", "operand", "pick", "place", "position")
 
     def __init__(
-        self,
-        function: Callable[..., Any],
-        operand: str,
-        position: int,
-        reads: Sequence[int | tuple[int, ...] | str],
+        self, function: Callable[..., Any], operand: str, position: int, places: list[int]
     ) -> None:
+        self.function = function
         self.operand = operand
         self.position = position
-        self.play = _player(function, position, reads)
-
-
-def _player(
-    function: Callable[..., Any], position: int, reads: Sequence[int | tuple[int, ...] | str]
-) -> Callable[[Any, Sequence[Any], Entry, tuple[int, ...]], Any]:
-    """Call a rule with what it ``reads`` after ``g``: an integer is a place in ``saved`` (a
-    tuple of them stands for all operands), a name a setting, the shape or the position.
-    """
-    match reads:
-        case []:
-            return lambda g, saved, entry, shape: function(g)
-        case [int(i)]:
-            return lambda g, saved, entry, shape: function(g, saved[i])
-        case [int(i), int(k)]:
-            return lambda g, saved, entry, shape: function(g, saved[i], saved[k])
-
-    def play(g: Any, saved: Sequence[Any], entry: Entry, shape: tuple[int, ...]) -> Any:
-        known = {**entry.settings, "operand_shape": shape, "position": position}
-
-        def found(read: int | tuple[int, ...] | str) -> Any:
-            if isinstance(read, int):
-                return saved[read]
-            return known[read] if isinstance(read, str) else tuple(saved[i] for i in read)
-
-        return function(g, *map(found, reads))
-
-    return play
+        self.place = None if not places else places[0] if len(places) == 1 else SEVERAL
+        self.pick = _picker(places)
 
 
 class Plan:
-    """For one set of operands that want a gradient: what to save, and the rules to play.
+    """For one set of operands that want a gradient: the rules, and what to save for them.
+
+    All that a rule can name is found in one *row*: the operands; the result; the shapes of
+    the operands that want a gradient; the settings; the positions of those operands; and the
+    tuple of all operands after the named ones, in an operation of any number.
 
     Attributes:
-        rules: one for each of those operands.
-        keep: which operands (by number) and whether the result (``OUT``) are saved.
-        pick: takes them out of the tuple of all operands and the result.
+        operation: whose plan it is.
+        rules: one for each operand that wants a gradient.
+        keep: the places in the row of what is saved.
+        save: takes that out of the row.
+        out, rest: the places of the result and of the tuple of operands in the row.
+        short: whether nothing is saved from the row beyond the result.
     """
 
-    __slots__ = ("keep", "pick", "rules")
+    __slots__ = ("keep", "operation", "out", "rest", "rules", "save", "short")
 
-    def __init__(self, keep: list[int], rules: list[Rule]) -> None:
-        self.keep = keep
+    def __init__(
+        self, operation: Primitive, rules: list[Rule], keep: list[int], out: int, rest: int
+    ) -> None:
+        self.operation = operation
         self.rules = rules
-        self.pick = _picker(keep)
+        self.keep = keep
+        self.save = _picker(keep)
+        self.out = out
+        self.rest = rest
+        self.short = max(keep, default=0) <= out
 
 
-def _picker(places: Sequence[Any]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    """A function that takes the items at ``places`` out of a sequence, fast."""
+def _picker(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """A function that takes the items at these places out of a sequence, fast."""
     if len(places) > 1:
         return itemgetter(*places)
     if places:
@@ -143,7 +130,7 @@ class Primitive:
             raise TypeError(
                 f"{self.name} has no operands: put a slash after them, def {self.name}(x, /, ...)"
             )
-        for name in (*self.operands, *self.defaults):
+        for name in (*self.operands, *self.defaults, self.variadic):
             if name in _SPECIAL:
                 raise TypeError(f"{self.name}: {name} means something else in a rule; rename it")
         self.functions: dict[str, Callable[..., Any]] = {}
@@ -159,6 +146,11 @@ class Primitive:
         for operand, rule in rules.items():
             if operand not in names:
                 raise TypeError(f"{self.name} has no operand {operand!r}; it has {names}")
+            if not inspect.signature(rule).parameters:
+                raise TypeError(
+                    f"the rule of {self.name} for {operand} has no parameter: its first is the "
+                    "gradient of the result"
+                )
             unknown = [name for name in _named_by(rule) if name not in readable]
             if unknown:
                 raise TypeError(
@@ -168,54 +160,64 @@ class Primitive:
         self.functions |= rules
         self.plans.clear()
 
-    def plan(self, wanted: int, end: int) -> Plan:
+    def plan(self, wanted: int) -> Plan:
         """Work out what to save for the operands in the set of bits ``wanted``.
 
-        ``end`` is the bit after those of the operands.
+        The bit above those of the operands is set, too, and so tells their number.
         """
+        count = wanted.bit_length() - 1
+        positions = [i for i in range(count) if wanted >> i & 1]
+        names = [*self.operands[:count], *[self.variadic] * (count - len(self.operands))]
+        settings = count + 1 + len(positions)
+        end = settings + len(self.defaults) + len(positions)
+        row = {name: i for i, name in enumerate(self.operands)} | {"out": count}
+        row |= {name: settings + i for i, name in enumerate(self.defaults)}
+        row |= {self.variadic: end} if self.variadic else {}
+        rules: list[Rule] = []
         keep: list[int] = []
-        count = end.bit_length() - 1
-
-        def saved(i: int) -> int:
-            if i not in keep:
-                keep.append(i)
-            return keep.index(i)
-
-        def source(name: str) -> Any:
-            if name == "out":
-                return saved(OUT)
-            if name == self.variadic:
-                return tuple(saved(i) for i in range(count))
-            return saved(self.operands.index(name)) if name in self.operands else name
-
-        rules = []
-        for i in range(count):
-            if not wanted >> i & 1:
-                continue
-            operand = self.operands[i] if i < len(self.operands) else str(self.variadic)
+        for i, position in enumerate(positions):
+            operand = str(names[position])
             function = self.functions.get(operand)
             if function is None:
                 raise TapeError(
                     f"{self.name} has no gradient rule for {operand}: write t.detach() if that "
                     f"operand is to be a constant, or give one with {self.name}.rules(...)"
                 )
-            reads = [source(name) for name in _named_by(function)]
-            rules.append(Rule(function, operand, i, reads))
-        plan = self.plans[wanted | end] = Plan(keep, rules)
+            row |= {"operand_shape": count + 1 + i, "position": end - len(positions) + i}
+            named = [row[name] for name in _named_by(function)]
+            keep += [place for place in named if place not in keep]
+            rules.append(Rule(function, operand, position, [keep.index(place) for place in named]))
+        plan = self.plans[wanted] = Plan(self, rules, keep, count, end)
         return plan
 
     def bind(
         self, args: tuple[Any, ...], settings: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Separate operands from settings, and complete the settings by their defaults."""
-        operands, named = args, settings
+        operands, rest = args, ()
         if self.variadic is None:
             operands, rest = args[: len(self.operands)], args[len(self.operands) :]
-            named = dict(zip(self.defaults, rest, strict=False)) | settings
-        bound = self.defaults | named
+        given: dict[str, Any] = dict(zip(self.defaults, rest, strict=False))
+        bound = self.defaults | given | settings
         missing = any([value is inspect.Parameter.empty for value in bound.values()])
-        if missing or len(bound) != len(self.defaults):
-            inspect.signature(self.forward).bind(*args, **settings)  # raises, saying which
+        if (
+            missing
+            or len(bound) > len(self.defaults)
+            or len(rest) > len(given)
+            or given.keys() & settings.keys()
+        ):
+            try:
+                inspect.signature(self.forward).bind(*args, **settings)
+            except TypeError as error:
+                raise TypeError(f"{self.name}: {error}") from None
+        for name, value in bound.items():
+            if isinstance(value, Tensor):
+                if value.requires_grad:
+                    raise TapeError(
+                        f"{self.name}: {name} is a setting, through which no gradient flows; "
+                        "write t.detach() if that is meant"
+                    )
+                bound[name] = value.array
         return operands, bound
 
     def explain(
@@ -228,10 +230,14 @@ class Primitive:
                 f"{self.name}: the operands are on different devices, "
                 f"{' and '.join(sorted(devices))}; move them with t.to(...) first"
             ) from error
-        kind = type(error) if type(error) in (ValueError, TypeError, IndexError) else ValueError
+        if isinstance(error, Warning):  # that was asked to be an error
+            raise error
+        kinds = (TypeError, ValueError, IndexError, ArithmeticError)
+        kind = next((kind for kind in kinds if isinstance(error, kind)), ValueError)
         given = [describe(value) for value in values]
         given += [f"{name}={short(value)}" for name, value in settings.items()]
-        raise kind(f"{self.name}({', '.join(given)}): {error}") from error
+        reason = str(error).strip() or type(error).__name__
+        raise kind(f"{self.name}({', '.join(given)}): {reason}") from error
 
 
 def _named_by(rule: Callable[..., Any]) -> list[str]:
@@ -242,40 +248,81 @@ def _named_by(rule: Callable[..., Any]) -> list[str]:
 # --------------------------------------------------------------------------------------
 # Calling an operation
 #
-# _any says what a call does. _unary and _binary are the same thing unrolled for operations
-# of one and two operands without settings, most of what a tape records: they take a third
-# of the time.
+# _any and _finished say what a call does. _unary and _binary are the same thing unrolled for
+# the arrays of operations of one and two operands without settings, most of what a tape
+# records: they take a third of the time.
 # --------------------------------------------------------------------------------------
 
 
 def _any(primitive: Primitive) -> Callable[..., Any]:
-    forward, plans = primitive.forward, primitive.plans
+    forward = primitive.forward
+    named = len(primitive.operands) if primitive.variadic is None else None
 
     def call(*args: Any, **settings: Any) -> Any:
         if not any([isinstance(operand, Tensor) for operand in args]):
+            if any([isinstance(operand, list | tuple) for operand in args[:named]]):
+                rest = () if named is None else args[named:]
+                return call(*map(with_axes, args[:named]), *rest, **settings)
             return forward(*args, **settings)  # arrays from arrays
         operands, settings = primitive.bind(args, settings)
         slots = [x.slot if isinstance(x, Tensor) else CONSTANT for x in operands]
-        values = [x.array if isinstance(x, Tensor) else as_operand(x) for x in operands]
+        values: Sequence[Any] = operands
         try:
+            values = [as_operand(x) for x in operands]
             out = forward(*values, **settings)
         except Exception as error:
             primitive.explain(error, values, settings)
-        several = type(out) is tuple
-        out = tuple([as_array(result) for result in out]) if several else as_array(out)
-        tape = active_tape.get()
-        base = NOTHING if tape is None else tape.base
-        wanted = sum([1 << i for i, slot in enumerate(slots) if slot >= base])
-        if tape is None or not wanted:
-            return tuple([Tensor(result) for result in out]) if several else Tensor(out)
-        end = 1 << len(slots)
-        plan = plans.get(wanted | end) or primitive.plan(wanted, end)
-        slot = tape.record(primitive, plan, slots, values, out, settings)
-        if several:
-            return tuple([Tensor(result, slot + i) for i, result in enumerate(out)])
-        return Tensor(out, slot)
+        return _finished(primitive, slots, values, settings, out)
 
     return call
+
+
+def _finished(
+    primitive: Primitive,
+    slots: Sequence[int],
+    values: Sequence[Any],
+    settings: dict[str, Any],
+    out: Any,
+) -> Any:
+    """The results of an operation as tensors, recorded if a tape wants them."""
+    several = isinstance(out, tuple)
+    results = [as_array(result) for result in (out if several else (out,))]
+    for result in results:
+        if not is_array(result):
+            raise TypeError(
+                f"{primitive.name}: the forward is to return an array, or a tuple of arrays, "
+                f"not {type(result).__name__}"
+            )
+    places = [CONSTANT] * len(results)
+    tape = active_tape.get()
+    base = NOTHING if tape is None else tape.base
+    wanted = [i for i, slot in enumerate(slots) if slot >= base]
+    if tape is not None and wanted and any([a.dtype.kind == "f" for a in results]):
+        key = (1 << len(slots)) + sum([1 << i for i in wanted])
+        plan = primitive.plans.get(key) or primitive.plan(key)
+        shapes = [values[i].shape for i in wanted]
+        rest = tuple(values[len(primitive.operands) :])
+        made: Any = tuple(results) if several else results[0]
+        frame = users_frame(_getframe(2))
+        entry = (
+            plan,
+            slots,
+            plan.save((*values, made, *shapes, *settings.values(), *wanted, rest)),
+            (shapes, [values[i].dtype for i in wanted]),
+            [a.shape for a in results] if several else made.shape,
+            [a.dtype for a in results] if several else made.dtype,
+            settings,
+            frame.f_code,
+            frame.f_lasti,
+        )
+        first = tape.mark()
+        tape.entries.extend([entry] * len(results))
+        # A result that is not of floats is a constant.
+        places = [first + i if a.dtype.kind == "f" else CONSTANT for i, a in enumerate(results)]
+    tensors = [Tensor(a, slot) for a, slot in zip(results, places, strict=True)]
+    if not several:
+        return tensors[0]
+    return out._make(tensors) if hasattr(out, "_make") else tuple(tensors)
 
 
 def _unary(primitive: Primitive) -> Callable[..., Any]:
@@ -283,19 +330,44 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
 
     def call(x: Any, /) -> Any:
         if not isinstance(x, Tensor):
-            return forward(x)
-        slot, x = x.slot, x.array
+            return call(asarray(x)) if isinstance(x, list | tuple) else forward(x)
+        slot = x.slot
+        x = x.array
         try:
             out = forward(x)
         except Exception as error:
             primitive.explain(error, (x,), {})
-        if not out.shape:
-            out = as_array(out)
+        shape = getattr(out, "shape", None)
+        if not shape:  # no axes, several results, or no array at all
+            return _finished(primitive, (slot,), (x,), NO_SETTINGS, out)
         tape = active_tape.get()
-        if tape is None or slot < tape.base:
+        dtype = out.dtype
+        if tape is None or slot < tape.base or dtype.kind != "f":
             return Tensor(out)
-        plan = plans.get(3) or primitive.plan(1, 2)
-        return Tensor(out, tape.record(primitive, plan, (slot,), (x,), out, _NO_SETTINGS))
+        plan = plans.get(3) or primitive.plan(3)
+        operand_shape = x.shape
+        operand_dtype = x.dtype
+        like = None
+        if operand_shape != shape or operand_dtype is not dtype:
+            like = (operand_shape,), (operand_dtype,)
+        frame = _getframe(1)
+        if frame.f_code.co_filename.startswith(ENGINE):
+            frame = users_frame(frame)
+        entries = tape.entries
+        entries.append(
+            (
+                plan,
+                (slot,),
+                plan.save((x, out) if plan.short else (x, out, operand_shape)),
+                like,
+                shape,
+                dtype,
+                NO_SETTINGS,
+                frame.f_code,
+                frame.f_lasti,
+            )
+        )
+        return Tensor(out, tape.first + len(entries) - 1)
 
     return call
 
@@ -305,38 +377,74 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
 
     def call(a: Any, b: Any, /) -> Any:
         slot_a = slot_b = CONSTANT
-        if isinstance(a, Tensor):
-            slot_a, a = a.slot, a.array
-            if isinstance(b, Tensor):
-                slot_b, b = b.slot, b.array
-            else:
-                b = as_operand(b)
-        elif isinstance(b, Tensor):
-            slot_b, b = b.slot, b.array
-            a = as_operand(a)
-        else:
-            return forward(a, b)
         try:
+            if isinstance(a, Tensor):
+                slot_a = a.slot
+                a = a.array
+                if isinstance(b, Tensor):
+                    slot_b = b.slot
+                    b = b.array
+                else:
+                    b = as_operand(b)
+            elif isinstance(b, Tensor):
+                slot_b = b.slot
+                b = b.array
+                a = as_operand(a)
+            else:
+                if isinstance(a, list | tuple) or isinstance(b, list | tuple):
+                    return call(with_axes(a), with_axes(b))
+                return forward(a, b)
             out = forward(a, b)
         except Exception as error:
             primitive.explain(error, (a, b), {})
-        if not out.shape:
-            out = as_array(out)
+        shape = getattr(out, "shape", None)
+        if not shape:  # no axes, several results, or no array at all
+            return _finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         tape = active_tape.get()
-        if tape is None:
+        dtype = out.dtype
+        if tape is None or dtype.kind != "f":
             return Tensor(out)
-        wanted = (slot_a >= tape.base) + 2 * (slot_b >= tape.base)
-        if not wanted:
+        base = tape.base
+        shapes: tuple[Any, ...]
+        dtypes: tuple[Any, ...]
+        if slot_a >= base:
+            if slot_b >= base:
+                plan = plans.get(7) or primitive.plan(7)
+                shapes, dtypes = (a.shape, b.shape), (a.dtype, b.dtype)
+            else:
+                plan = plans.get(5) or primitive.plan(5)
+                shapes, dtypes = (a.shape,), (a.dtype,)
+        elif slot_b >= base:
+            plan = plans.get(6) or primitive.plan(6)
+            shapes, dtypes = (b.shape,), (b.dtype,)
+        else:
             return Tensor(out)
-        plan = plans.get(wanted | 4) or primitive.plan(wanted, 4)
-        return Tensor(
-            out, tape.record(primitive, plan, (slot_a, slot_b), (a, b), out, _NO_SETTINGS)
+        like: Any = (shapes, dtypes)
+        if shapes[0] == shape == shapes[-1] and dtypes[0] is dtype is dtypes[-1]:
+            like = None
+        frame = _getframe(1)
+        if frame.f_code.co_filename.startswith(ENGINE):
+            frame = users_frame(frame)
+        entries = tape.entries
+        entries.append(
+            (
+                plan,
+                (slot_a, slot_b),
+                plan.save((a, b, out) if plan.short else (a, b, out, *shapes)),
+                like,
+                shape,
+                dtype,
+                NO_SETTINGS,
+                frame.f_code,
+                frame.f_lasti,
+            )
         )
+        return Tensor(out, tape.first + len(entries) - 1)
 
     return call
 
 
-_NO_SETTINGS: Final[dict[str, Any]] = {}
+NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
 # --------------------------------------------------------------------------------------
@@ -394,12 +502,11 @@ def operation(function: F) -> F:
 
 
 def constant(forward: Callable[P, R]) -> Callable[P, R]:
-    """A public operation whose result is a constant: comparisons, signs, positions."""
+    """A public operation of floats whose result is a constant, such as a sign."""
+
+    compute = _any(Primitive(forward))
 
     def call(*args: P.args, **settings: P.kwargs) -> Any:
-        if not any([isinstance(operand, Tensor) for operand in args]):
-            return forward(*args, **settings)
-        values: Any = [as_operand(a) if isinstance(a, Tensor) else a for a in args]
-        return Tensor(as_array(forward(*values, **settings)))
+        return compute(*[x.detach() if isinstance(x, Tensor) else x for x in args], **settings)
 
     return operation(update_wrapper(call, forward))

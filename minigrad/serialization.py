@@ -82,6 +82,10 @@ def load(path: str | os.PathLike[str]) -> SavedTensors:
                 place = nested
                 for group in groups:
                     place = place.setdefault(group, {})
+                    if isinstance(place, Tensor):
+                        raise ValueError(f"{path} holds both a tensor {group} and one {name}")
+                if last in place:
+                    raise ValueError(f"{path} holds both a tensor {name} and some inside it")
                 place[last] = asarray(file.get_tensor(name))
     except (safetensors.SafetensorError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a safetensors file of numbers: {error}") from error
@@ -97,14 +101,26 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
+def _umask() -> int:
+    """The permissions that this process withholds from new files; it can only be read so."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def _flatten(tensors: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in tensors.items():
+        if not isinstance(name, str):
+            raise TypeError(f"a tensor's name is a string, not {name!r}")
+        if prefix + name == "__metadata__":
+            raise ValueError("a tensor cannot be named __metadata__; the format needs that name")
         if "/" in name:
             raise ValueError(f"a tensor's name cannot contain a slash: {name!r}")
         if isinstance(value, Mapping):

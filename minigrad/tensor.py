@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from minigrad import arrays
 from minigrad.arrays import Array, DType, TensorLike
@@ -136,7 +136,7 @@ class Tensor:
         """
         if self.slot < LEAF:
             raise TapeError("only a leaf can be given another array; compute a new tensor instead")
-        old, array = self.array, as_operand(array)
+        old, array = self.array, asarray(array).array
         if (
             array.shape != old.shape
             or array.dtype != old.dtype
@@ -212,6 +212,8 @@ class Tensor:
         if self.device != "cpu":
             raise TypeError(f"this tensor is on {self.device}: write t.numpy() to copy it")
         array = self.array if dtype is None else self.array.astype(dtype, copy=False)
+        if copy is False and array is not self.array:
+            raise ValueError(f"a {self.dtype} tensor cannot be a {dtype} array without a copy")
         return array.copy() if copy else array
 
     def __copy__(self) -> Tensor:
@@ -274,73 +276,34 @@ class Tensor:
 
     # ---------------------------------------------------------------- operators
 
-    def __add__(self, other: TensorLike) -> Tensor:
-        return operations["add"](self, other)
-
-    def __radd__(self, other: TensorLike) -> Tensor:
-        return operations["add"](other, self)
-
-    def __sub__(self, other: TensorLike) -> Tensor:
-        return operations["subtract"](self, other)
-
-    def __rsub__(self, other: TensorLike) -> Tensor:
-        return operations["subtract"](other, self)
-
-    def __mul__(self, other: TensorLike) -> Tensor:
-        return operations["multiply"](self, other)
-
-    def __rmul__(self, other: TensorLike) -> Tensor:
-        return operations["multiply"](other, self)
-
-    def __truediv__(self, other: TensorLike) -> Tensor:
-        return operations["divide"](self, other)
-
-    def __rtruediv__(self, other: TensorLike) -> Tensor:
-        return operations["divide"](other, self)
-
-    def __pow__(self, other: TensorLike) -> Tensor:
-        return operations["power"](self, other)
-
-    def __rpow__(self, other: TensorLike) -> Tensor:
-        return operations["power"](other, self)
-
-    def __matmul__(self, other: TensorLike) -> Tensor:
-        return operations["matmul"](self, other)
-
-    def __rmatmul__(self, other: TensorLike) -> Tensor:
-        return operations["matmul"](other, self)
-
-    def __neg__(self) -> Tensor:
-        return operations["negative"](self)
+    if TYPE_CHECKING:
+        # These are the operations themselves: minigrad.ops.operators binds them.
+        def __add__(self, other: TensorLike) -> Tensor: ...
+        def __radd__(self, other: TensorLike) -> Tensor: ...
+        def __sub__(self, other: TensorLike) -> Tensor: ...
+        def __rsub__(self, other: TensorLike) -> Tensor: ...
+        def __mul__(self, other: TensorLike) -> Tensor: ...
+        def __rmul__(self, other: TensorLike) -> Tensor: ...
+        def __truediv__(self, other: TensorLike) -> Tensor: ...
+        def __rtruediv__(self, other: TensorLike) -> Tensor: ...
+        def __pow__(self, other: TensorLike) -> Tensor: ...
+        def __rpow__(self, other: TensorLike) -> Tensor: ...
+        def __matmul__(self, other: TensorLike) -> Tensor: ...
+        def __rmatmul__(self, other: TensorLike) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __eq__(self, other: TensorLike) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: TensorLike) -> Tensor: ...  # type: ignore[override]
+        def __lt__(self, other: TensorLike) -> Tensor: ...
+        def __le__(self, other: TensorLike) -> Tensor: ...
+        def __gt__(self, other: TensorLike) -> Tensor: ...
+        def __ge__(self, other: TensorLike) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
 
     def __pos__(self) -> Tensor:
         return self
 
-    def __abs__(self) -> Tensor:
-        return operations["abs"](self)
-
-    def __eq__(self, other: TensorLike) -> Tensor:  # type: ignore[override]
-        return operations["equal"](self, other)
-
-    def __ne__(self, other: TensorLike) -> Tensor:  # type: ignore[override]
-        return operations["not_equal"](self, other)
-
-    def __lt__(self, other: TensorLike) -> Tensor:
-        return operations["less"](self, other)
-
-    def __le__(self, other: TensorLike) -> Tensor:
-        return operations["less_equal"](self, other)
-
-    def __gt__(self, other: TensorLike) -> Tensor:
-        return operations["greater"](self, other)
-
-    def __ge__(self, other: TensorLike) -> Tensor:
-        return operations["greater_equal"](self, other)
-
     __hash__ = object.__hash__
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return operations["getitem"](self, index)
 
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError(
@@ -414,7 +377,10 @@ class Tensor:
     def __array_function__(
         self, function: Any, types: Any, args: tuple[Any, ...], settings: dict[str, Any]
     ) -> Any:
-        return _called_through_numpy(function.__name__, args, settings)
+        module = function.__module__.removeprefix("numpy").strip(".")
+        return _called_through_numpy(
+            ".".join(filter(None, (module, function.__name__))), args, settings
+        )
 
 
 #: An axis, several axes, or ``None`` for all of them.
@@ -527,11 +493,19 @@ def as_operand(value: Any) -> Any:
     """What an operation computes with: the array of a tensor, an array, or a number."""
     if isinstance(value, Tensor):
         return value.array
-    if isinstance(value, int | float) or arrays.is_array(value):
+    if arrays.is_array(value):
+        arrays.check_real(value.dtype)
+        return value
+    if isinstance(value, int | float):
         return value
     if isinstance(value, list | tuple):
         return _new_tensor(value, None, None, False, copy=False).array
     raise TypeError(f"expected a tensor, an array or a number, not {type(value).__name__}")
+
+
+def with_axes(value: TensorLike) -> Any:
+    """``value``, a tensor or array; a constant Tensor of a number or nested list."""
+    return value if isinstance(value, Tensor) or arrays.is_array(value) else asarray(value)
 
 
 def describe(value: Any) -> str:

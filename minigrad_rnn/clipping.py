@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf, isfinite
 
+import numpy
+
 import minigrad as mg
 from minigrad import Tensor
 
@@ -63,11 +65,13 @@ def clip_grad_norm_(
                 "and the data of this step"
             )
         if max_norm < inf:
-            # Exactly 1 if the norm is not larger; no division by a norm of 0.
-            scale = max_norm / mg.maximum(norm, max_norm)
+            # Exactly 1 if the norm is not larger; no division by a norm of 0. In float64,
+            # because max_norm may lie beyond the range of a narrower dtype.
+            scale = max_norm / mg.maximum(norm.astype("float64"), max_norm)
             for leaf in leaves:
                 assert leaf.grad is not None
-                leaf.grad = (leaf.grad * scale).astype(leaf.dtype)
+                with numpy.errstate(invalid="ignore"):  # infinity times 0, as documented
+                    leaf.grad = leaf.grad * scale.astype(leaf.dtype)
     return norm
 
 
@@ -90,7 +94,9 @@ def clip_grad_value_(parameters: Iterable[Tensor], clip_value: float) -> None:
         raise ValueError(f"clip_value is more than 0, not {clip_value}")
     with mg.no_grad():
         for leaf in _with_gradient(parameters):
-            leaf.grad = mg.clip(leaf.grad, -clip_value, clip_value)
+            assert leaf.grad is not None
+            limit = min(clip_value, float(numpy.finfo(leaf.dtype).max))
+            leaf.grad = mg.clip(leaf.grad, -limit, limit)
 
 
 def _with_gradient(parameters: Iterable[Tensor]) -> list[Tensor]:
@@ -109,10 +115,13 @@ def _with_gradient(parameters: Iterable[Tensor]) -> list[Tensor]:
 def _norm(gradients: list[Tensor], p: float) -> Tensor:
     """The p-norm of all gradients as one vector, relative to its largest element."""
     wide = "float64" if any(g.dtype == "float64" for g in gradients) else "float32"
-    largest = mg.stack([mg.abs(g).max().astype(wide) for g in gradients if g.size]).max()
+    gradients = [g for g in gradients if g.size]
+    if not gradients:
+        return mg.tensor(0.0, wide)
+    largest = mg.stack([mg.abs(g).max().astype(wide) for g in gradients]).max()
     if p == inf:
         return largest
-    unit = mg.where(largest > 0.0, largest, 1.0).astype(wide)
-    relative = [mg.abs(g).astype(wide) / unit for g in gradients if g.size]
+    unit = mg.where((largest > 0.0) * (largest < inf), largest, 1.0)
+    relative = [mg.abs(g).astype(wide) / unit for g in gradients]
     powers = [(r * r if p == 2.0 else r**p).sum() for r in relative]
     return largest * mg.stack(powers).sum() ** (1.0 / p)

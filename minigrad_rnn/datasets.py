@@ -8,6 +8,7 @@ the user's cache folder; afterwards no network is needed.
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 import re
 import subprocess
@@ -33,11 +34,11 @@ def cache_folder() -> Path:
     if chosen:
         return Path(chosen).absolute()
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return (base / "minigrad").absolute()
 
 
@@ -125,6 +126,6 @@ def _plain(markdown: str) -> str:
     text = re.sub(r"^#+ *", "", markdown, flags=re.MULTILINE)
     text = re.sub(r"\*\*(.+?)\*\* *", r"\1:", text)
     text = re.sub(r"\\(.)", r"\1", text)
-    text = text.replace("_", "")
+    text = html.unescape(re.sub(r"[_*]", "", text))
     text = re.sub(r" +$", "", text, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

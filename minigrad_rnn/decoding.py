@@ -36,4 +36,6 @@ def sample(logits: Tensor, temperature: float = 1.0, *, rng: Any = None) -> NDAr
         return scores.argmax(-1)
     # The largest of the logits with Gumbel noise is distributed as softmax(logits).
     noise = numpy.random.default_rng(rng).gumbel(size=scores.shape)
-    return (scores / temperature + noise).argmax(-1)
+    with numpy.errstate(over="ignore"):  # far below the largest is as good as never
+        relative = (scores - scores.max(-1, keepdims=True)) / temperature
+    return (relative + noise).argmax(-1)

@@ -38,7 +38,7 @@ def unroll(
     if not xs.ndim or not xs.shape[0]:
         raise ValueError(f"a sequence has at least one step; xs is {xs.shape}, time first")
     step: Any = cell
-    if isinstance(cell, Cell):
+    if isinstance(cell, Cell) and type(cell).forward is Cell.forward:
         if xs.ndim != 3 or xs.shape[2] != cell.input_size:
             raise ValueError(
                 f"{type(cell).__name__} expects xs (time, batch, {cell.input_size}), not {xs.shape}"
@@ -168,19 +168,26 @@ class Recurrent(nn.Module):
             else:
                 yield name, value
 
-    def __getattr__(self, name: str) -> Any:
+    def _cell_with(self, name: str) -> Cell | None:
+        """The cell that has the parameter of that name, such as ``weight_hh_l1``."""
         for cell in self.__dict__.get("cells", ()):
             for member, value in cell.members():
-                if member == name:
-                    return value
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+                if member == name and isinstance(value, nn.Parameter):
+                    return cell
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        cell = self._cell_with(name)
+        if cell is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(cell, name.removesuffix(cell.suffix))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        for cell in self.__dict__.get("cells", ()):
-            if any(member == name for member, _ in cell.members()):
-                setattr(cell, name.removesuffix(cell.suffix), value)
-                return
-        super().__setattr__(name, value)
+        cell = self._cell_with(name)
+        if cell is None:
+            super().__setattr__(name, value)
+        else:
+            setattr(cell, name.removesuffix(cell.suffix), value)
 
     def extra_repr(self) -> str:
         """The sizes."""

@@ -60,6 +60,8 @@ class Stream:
         """
         if not 1 <= steps <= self.length:
             raise ValueError(f"a window of {steps} steps does not fit rows of {self.length} steps")
+        if self.position < 0:
+            raise ValueError(f"the position in a stream is at least 0, not {self.position}")
         if self.position + steps > self.length:
             self.position = 0
         start, self.position = self.position, self.position + steps

@@ -109,16 +109,20 @@ class TBPTT:
         Several time steps that are computed in one go (a layer run over a part of the
         sequence) are handed over together: ``steps`` is their number, and ``loss`` the mean,
         or for ``normalize="sum"`` the sum, of their losses. ``k1`` and ``k2`` must be
-        multiples of it.
+        multiples of it, and no call may reach beyond the step at which a gradient is due.
 
-        Raises ``ValueError`` if the loss is not one number, or ``steps`` does not divide
-        ``k1`` and ``k2``.
+        Raises ``ValueError`` if the loss is not one number, ``steps`` does not divide ``k1``
+        and ``k2``, or the steps reach beyond the next gradient.
         """
         if loss.size != 1:
             raise ValueError(f"the loss of a step is one number, not a tensor of {loss.shape}")
         if steps < 1 or self.k1 % steps or self.k2 % steps:
             raise ValueError(
                 f"k1={self.k1} and k2={self.k2} are not multiples of the {steps} steps handed over"
+            )
+        if steps > self._due:
+            raise ValueError(
+                f"a gradient is due in {self._due} steps, and {steps} are handed over at once"
             )
         if steps > 1 and self.losses == "last":
             raise ValueError("losses='last' needs the steps to be handed over one by one")
@@ -135,7 +139,7 @@ class TBPTT:
         Returns their loss, or ``None`` if there are none; then forgets the window, so that
         the next step begins a new one.
         """
-        window_loss = self._propagate() if self._due < self.k1 else None
+        window_loss = self._propagate() if self._window and self._due < self.k1 else None
         self.reset()
         return window_loss
 

@@ -30,6 +30,7 @@ FLOORS = (
     "ops.shapes",
     "ops.linear_algebra",
     "ops.reductions",
+    "ops.operators",
     "ops",
     "serialization",
     "nn.module",

@@ -10,7 +10,7 @@ from minigrad.arrays import TensorLike
 from minigrad.nn import init
 from minigrad.nn.module import Module, Parameter
 from minigrad.ops import linear, matmul, multiply
-from minigrad.tensor import Tensor, asarray, describe
+from minigrad.tensor import Tensor, as_operand, asarray, describe, with_axes
 
 
 class Linear(Module):
@@ -56,6 +56,7 @@ class Linear(Module):
 
     def forward(self, x: TensorLike) -> Tensor:
         """(..., in_features) -> (..., out_features)"""
+        x = with_axes(x)
         if not x.ndim or x.shape[-1] != self.weight.shape[1]:
             raise ValueError(
                 f"Linear expects {self.weight.shape[1]} features on the last axis, not a tensor "
@@ -133,12 +134,12 @@ class Dropout(Module):
 
     def forward(self, x: TensorLike) -> Tensor:
         """Any shape -> the same shape."""
-        x = asarray(x) if not isinstance(x, Tensor) else x
+        x = with_axes(x)
         if not self.training or not self.p:
             return x
         if x.dtype.kind != "f":
             raise TypeError(f"Dropout needs a float tensor, not {describe(x)}")
-        kept = arrays.random_like(self.rng, x.array, x.shape) >= self.p
+        kept = arrays.random_like(self.rng, as_operand(x), x.shape) >= self.p
         return multiply(x, kept.astype(x.dtype) * (1.0 / (1.0 - self.p)))
 
     def extra_repr(self) -> str:

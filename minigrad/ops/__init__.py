@@ -3,6 +3,7 @@
 Each is defined in one place: the forward, and directly below it one rule per operand.
 """
 
+from minigrad.ops import operators  # noqa: F401
 from minigrad.ops.activations import relu, sigmoid
 from minigrad.ops.edges import detach, map_gradient, scale_gradient
 from minigrad.ops.elementwise import (

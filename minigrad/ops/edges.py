@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minigrad.arrays import TensorLike
+from minigrad.arrays import TensorLike, as_array
 from minigrad.primitive import operation, primitive
-from minigrad.tensor import Tensor, as_operand, asarray
+from minigrad.tensor import Tensor, as_operand
 
 
 @operation
@@ -25,7 +25,7 @@ def detach(x: TensorLike) -> Tensor:
     >>> tape.gradient(y, x)
     tensor(3.)
     """
-    return asarray(x)
+    return x.detach() if isinstance(x, Tensor) else x
 
 
 @operation
@@ -68,7 +68,7 @@ def map_gradient(x: TensorLike, /, function: Callable[[Tensor], TensorLike]) -> 
 def _mapped(g: Any, function: Callable[[Tensor], TensorLike]) -> Any:
     if isinstance(g, Tensor):
         return function(g)
-    return as_operand(function(Tensor(g)))
+    return as_operand(function(Tensor(as_array(g))))
 
 
 map_gradient.rules(x=_mapped)

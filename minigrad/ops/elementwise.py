@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.arrays import TensorLike, namespace
+from minigrad.arrays import TensorLike, common_namespace, namespace
 from minigrad.primitive import constant, operation, primitive
 from minigrad.tensor import Tensor
 
@@ -118,7 +118,7 @@ def _power_exponent_rule(g: Any, a: Any, out: Any) -> Any:
 
 
 power.rules(
-    a=lambda g, a, b: g * (b * a ** (b - 1)),  # b a^(b-1)
+    a=lambda g, a, b: g * (b * a ** (b - 1 + (b == 0))),  # b a^(b-1), and 0 if b = 0
     b=_power_exponent_rule,  # a^b log a
 )
 
@@ -233,12 +233,12 @@ def maximum(a: TensorLike, b: TensorLike, /) -> Tensor:
     >>> mg.maximum(mg.tensor([1.0, -2.0]), 0.0)
     tensor([1., 0.])
     """
-    return namespace(a, b).maximum(a, b)
+    return common_namespace(a, b).maximum(a, b)
 
 
 maximum.rules(
-    a=lambda g, a, b: g * _share(a, b),
-    b=lambda g, a, b: g * _share(b, a),
+    a=lambda g, a, b: _share(g, a, b),
+    b=lambda g, a, b: _share(g, b, a),
 )
 
 
@@ -251,18 +251,18 @@ def minimum(a: TensorLike, b: TensorLike, /) -> Tensor:
     >>> mg.minimum(mg.tensor([1.0, -2.0]), 0.0)
     tensor([ 0., -2.])
     """
-    return namespace(a, b).minimum(a, b)
+    return common_namespace(a, b).minimum(a, b)
 
 
 minimum.rules(
-    a=lambda g, a, b: g * _share(b, a),
-    b=lambda g, a, b: g * _share(a, b),
+    a=lambda g, a, b: _share(g, b, a),
+    b=lambda g, a, b: _share(g, a, b),
 )
 
 
-def _share(a: Any, b: Any) -> Any:
-    """1 where a > b, 0 where a < b, and 1/2 where they are equal."""
-    return where(a == b, 0.5, where(a > b, 1.0, 0.0))
+def _share(g: Any, a: Any, b: Any) -> Any:
+    """g where a > b, 0 where a < b, and g/2 where they are equal."""
+    return where(a == b, 0.5 * g, where(a > b, g, 0.0))
 
 
 @operation
@@ -275,7 +275,7 @@ def where(condition: TensorLike, x: TensorLike, y: TensorLike, /) -> Tensor:
     >>> mg.where(x > 0, x, 0.0)
     tensor([1., 0.])
     """
-    return namespace(condition, x, y).where(condition, x, y)
+    return common_namespace(condition, x, y).where(condition, x, y)
 
 
 where.rules(
@@ -292,10 +292,14 @@ def clip(x: TensorLike, low: TensorLike, high: TensorLike) -> Tensor:
     >>> mg.clip(mg.tensor([-2.0, 0.5, 2.0]), -1.0, 1.0)
     tensor([-1. ,  0.5,  1. ])
     """
-    return minimum(maximum(x, low), high)
+    try:
+        return minimum(maximum(x, low), high)
+    except ValueError as error:
+        raise ValueError(f"clip: {error}") from error
 
 
-@constant
+@operation
+@primitive
 def equal(a: TensorLike, b: TensorLike, /) -> Tensor:
     """a == b, as a constant of booleans.
 
@@ -306,7 +310,8 @@ def equal(a: TensorLike, b: TensorLike, /) -> Tensor:
     return a == b
 
 
-@constant
+@operation
+@primitive
 def not_equal(a: TensorLike, b: TensorLike, /) -> Tensor:
     """a != b, as a constant of booleans.
 
@@ -317,7 +322,8 @@ def not_equal(a: TensorLike, b: TensorLike, /) -> Tensor:
     return a != b
 
 
-@constant
+@operation
+@primitive
 def less(a: TensorLike, b: TensorLike, /) -> Tensor:
     """a < b, as a constant of booleans.
 
@@ -328,7 +334,8 @@ def less(a: TensorLike, b: TensorLike, /) -> Tensor:
     return a < b
 
 
-@constant
+@operation
+@primitive
 def less_equal(a: TensorLike, b: TensorLike, /) -> Tensor:
     """a <= b, as a constant of booleans.
 
@@ -339,7 +346,8 @@ def less_equal(a: TensorLike, b: TensorLike, /) -> Tensor:
     return a <= b
 
 
-@constant
+@operation
+@primitive
 def greater(a: TensorLike, b: TensorLike, /) -> Tensor:
     """a > b, as a constant of booleans.
 
@@ -350,7 +358,8 @@ def greater(a: TensorLike, b: TensorLike, /) -> Tensor:
     return a > b
 
 
-@constant
+@operation
+@primitive
 def greater_equal(a: TensorLike, b: TensorLike, /) -> Tensor:
     """a >= b, as a constant of booleans.
 

@@ -7,7 +7,7 @@ from types import EllipsisType
 from typing import Any
 
 from minigrad.arrays import TensorLike, add_at, is_array, namespace
-from minigrad.primitive import constant, operation, primitive
+from minigrad.primitive import operation, primitive
 from minigrad.tensor import Tensor
 
 
@@ -81,7 +81,8 @@ def _plain(part: Any, x: Any) -> Any:
     return part.array
 
 
-@constant
+@operation
+@primitive
 def argmax(x: TensorLike, /, axis: int | None = None) -> Tensor:
     """The position of the (first) largest element along an axis, as a constant.
 

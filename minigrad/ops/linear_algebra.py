@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from minigrad.arrays import TensorLike
-from minigrad.ops.shapes import reshape
 from minigrad.primitive import operation, primitive
-from minigrad.tensor import Tensor, describe
-
-
-@primitive
-def _matmul(a: TensorLike, b: TensorLike, /) -> Tensor:
-    if a.shape[-1] != b.shape[-2]:
-        raise ValueError(
-            f"the last axis of the first operand ({a.shape[-1]}) and the last but one of the "
-            f"second ({b.shape[-2]}) differ"
-        )
-    return a @ b
-
-
-def _matmul_right_rule(g: Any, a: Any, operand_shape: tuple[int, ...]) -> Any:
-    """a^T g; one product over all rows if a stack of matrices met one matrix."""
-    if len(operand_shape) == 2:
-        return _rows(a).T @ _rows(g)
-    return a.swapaxes(-1, -2) @ g
-
-
-_matmul.rules(
-    a=lambda g, b: g @ b.swapaxes(-1, -2),  # g b^T
-    b=_matmul_right_rule,
-)
+from minigrad.tensor import Tensor
 
 
 @operation
+@primitive
 def matmul(a: TensorLike, b: TensorLike, /) -> Tensor:
     """The matrix product; of vectors, matrices, and stacks of matrices that broadcast.
 
@@ -43,19 +21,48 @@ def matmul(a: TensorLike, b: TensorLike, /) -> Tensor:
     >>> mg.tensor([[1.0, 2.0], [3.0, 4.0]]) @ mg.tensor([1.0, 1.0])
     tensor([3., 7.])
     """
+    try:
+        return a @ b
+    except (ValueError, TypeError) as error:
+        raise ValueError(_why_no_product(a, b) or str(error)) from None
+
+
+def _why_no_product(a: Any, b: Any) -> str:
+    """What keeps a and b from being multiplied, as far as it can be told."""
     if not getattr(a, "ndim", 0) or not getattr(b, "ndim", 0):
-        raise ValueError(
-            f"matmul: both operands need an axis to multiply over, and these are {describe(a)} "
-            f"and {describe(b)}; write a * b for a product with a number"
-        )
-    if a.ndim > 1 and b.ndim > 1:
-        return _matmul(a, b)
-    left = a if a.ndim > 1 else reshape(a, (1, -1))
-    right = b if b.ndim > 1 else reshape(b, (-1, 1))
-    product = _matmul(left, right)
-    rows, columns = product.shape[-2:]
-    kept = ((rows,) if a.ndim > 1 else ()) + ((columns,) if b.ndim > 1 else ())
-    return reshape(product, product.shape[:-2] + kept)
+        return "both operands need an axis to sum over; write a * b for a product with a number"
+    inner = b.shape[max(b.ndim - 2, 0)]
+    if a.shape[-1] != inner:
+        return f"the lengths to sum over differ, {a.shape[-1]} and {inner}"
+    return ""
+
+
+def _matmul_left_rule(g: Any, b: Any) -> Any:
+    """g b^T"""
+    if b.ndim == 1:
+        return g[..., None] * b
+    if g.ndim < b.ndim:  # a is a vector
+        return (b @ g[..., None])[..., 0]
+    return g @ b.swapaxes(-1, -2)
+
+
+def _matmul_right_rule(g: Any, a: Any, operand_shape: tuple[int, ...]) -> Any:
+    """a^T g; one product over all rows if a stack of matrices met one matrix."""
+    if a.ndim == 2:
+        return a.T @ g
+    if len(operand_shape) == 2 and a.ndim > 2:
+        return _rows(a).T @ _rows(g)
+    if a.ndim == 1:
+        return g * a if len(operand_shape) == 1 else a[:, None] * g[..., None, :]
+    if len(operand_shape) == 1:
+        return (a.swapaxes(-1, -2) @ g[..., None])[..., 0]
+    return a.swapaxes(-1, -2) @ g
+
+
+matmul.rules(
+    a=_matmul_left_rule,
+    b=_matmul_right_rule,
+)
 
 
 @operation
@@ -71,11 +78,12 @@ def linear(x: TensorLike, weight: TensorLike, bias: TensorLike, /) -> Tensor:
     >>> mg.linear(mg.tensor([[1.0, 2.0]]), mg.tensor([[3.0, 4.0]]), mg.tensor([5.0]))
     tensor([[16.]])
     """
-    if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
-        raise ValueError("x (..., inputs) and weight (outputs, inputs) do not fit together")
-    out = x @ weight.T
-    out += bias
-    return out
+    try:
+        return x @ weight.T + bias
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(
+            "x (..., inputs), weight (outputs, inputs) and bias do not fit together"
+        ) from None
 
 
 linear.rules(
@@ -87,4 +95,4 @@ linear.rules(
 
 def _rows(x: Any) -> Any:
     """x as one matrix, of all its rows."""
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])

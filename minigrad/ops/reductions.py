@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
+from operator import index
 from typing import Any
 
 from minigrad.arrays import TensorLike, namespace
-from minigrad.ops.elementwise import divide, exp
-from minigrad.ops.shapes import broadcast_to
+from minigrad.ops.elementwise import divide, exp, where
+from minigrad.ops.shapes import astype, broadcast_to
 from minigrad.primitive import operation, primitive
-from minigrad.tensor import Axis, Tensor
+from minigrad.tensor import Axis, Tensor, with_axes
 
 
 @operation
@@ -37,8 +38,14 @@ def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     >>> mg.mean(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=1)
     tensor([1.5, 3.5])
     """
+    x = with_axes(x)
+    axes = _axes(axis, x.ndim)
+    if any(not -x.ndim <= a < x.ndim for a in axes) or len({*axes}) < len(axes):
+        raise ValueError(f"mean: axis={axis} does not fit a shape {x.shape}")
+    if x.dtype == "float16":  # whose sums overflow at 65504
+        return astype(mean(astype(x, "float32"), axis, keepdims), "float16")
     total = sum(x, axis=axis, keepdims=keepdims)
-    count = prod(x.shape[i] for i in _axes(axis, x.ndim))
+    count = prod(x.shape[i] for i in axes)
     if not count:
         raise ValueError(f"mean: no elements to average, the shape is {x.shape} and axis={axis}")
     return divide(total, count)
@@ -70,7 +77,8 @@ def min(x: TensorLike, /, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def _extreme_rule(g: Any, x: Any, out: Any, axis: Axis, keepdims: bool) -> Any:
     """Every element that attains the extreme gets 1 / (their number) of the gradient."""
-    attains = (x == _spread(out, x.shape, axis, keepdims)).astype("float32")
+    wide = "float64" if x.dtype == "float64" else "float32"
+    attains = (x == _spread(out, x.shape, axis, keepdims)).astype(wide)
     count = attains.sum(axis=axis, keepdims=True)
     return _spread(g, x.shape, axis, keepdims) * (attains / count).astype(x.dtype)
 
@@ -90,16 +98,19 @@ def logsumexp(x: TensorLike, /, axis: Axis = None, keepdims: bool = False) -> Te
     """
     xp = namespace(x)
     top = x.max(axis, keepdims=True)
-    top = xp.where(xp.isfinite(top), top, 0.0).astype(x.dtype)
-    total = xp.log(xp.exp(x - top).sum(axis, keepdims=True)) + top
+    top = xp.where(xp.isfinite(top), top, 0.0)
+    total = xp.exp(x - top).sum(axis, keepdims=True)
+    total = xp.where(total > 0, xp.log(xp.where(total > 0, total, 1.0)) + top, -xp.inf)
     return total if keepdims else total.reshape(x.sum(axis).shape)
 
 
-logsumexp.rules(
-    x=lambda g, x, out, axis, keepdims: (  # softmax x
-        _spread(g, x.shape, axis, keepdims) * exp(x - _spread(out, x.shape, axis, keepdims))
-    )
-)
+def _logsumexp_rule(g: Any, x: Any, out: Any, axis: Axis, keepdims: bool) -> Any:
+    """g softmax(x), and 0 where all elements are -inf."""
+    finite = where(out == -inf, 0.0, out)
+    return _spread(g, x.shape, axis, keepdims) * exp(x - _spread(finite, x.shape, axis, keepdims))
+
+
+logsumexp.rules(x=_logsumexp_rule)
 
 
 @operation
@@ -113,8 +124,7 @@ def softmax(x: TensorLike, /, axis: int = -1) -> Tensor:
     """
     xp = namespace(x)
     powers = xp.exp(x - x.max(axis, keepdims=True))
-    powers /= powers.sum(axis, keepdims=True)
-    return powers
+    return powers / powers.sum(axis, keepdims=True)
 
 
 softmax.rules(x=lambda g, out, axis: out * (g - (g * out).sum(axis=axis, keepdims=True)))
@@ -131,8 +141,7 @@ def log_softmax(x: TensorLike, /, axis: int = -1) -> Tensor:
     """
     xp = namespace(x)
     shifted = x - x.max(axis, keepdims=True)
-    shifted -= xp.log(xp.exp(shifted).sum(axis, keepdims=True))
-    return shifted
+    return shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True))
 
 
 log_softmax.rules(x=lambda g, out, axis: g - exp(out) * g.sum(axis=axis, keepdims=True))
@@ -142,7 +151,8 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     """``axis`` as a tuple of axes counted from the front."""
     if axis is None:
         return tuple(range(ndim))
-    return tuple(a % ndim for a in ((axis,) if isinstance(axis, int) else axis))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    return tuple(a % ndim if -ndim <= a < ndim else a for a in map(index, axes))
 
 
 def _spread(reduced: Any, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Any:

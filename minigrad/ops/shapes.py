@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from operator import index
 from typing import Any
 
-from minigrad.arrays import TensorLike, namespace
+from minigrad.arrays import TensorLike, check_real, common_namespace, is_array, namespace
 from minigrad.primitive import operation, primitive
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, asarray, with_axes
 
 
 @operation
@@ -58,7 +59,11 @@ def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
     >>> mg.swapaxes(mg.tensor([[1.0, 2.0]]), 0, 1).shape
     (2, 1)
     """
+    x = with_axes(x)
     axes = list(range(x.ndim))
+    for axis in (axis1, axis2):
+        if not -x.ndim <= axis < x.ndim:
+            raise ValueError(f"swapaxes: axis {axis} is out of bounds for a shape {x.shape}")
     axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
     return transpose(x, axes)
 
@@ -71,6 +76,7 @@ def expand_dims(x: TensorLike, axis: int) -> Tensor:
     >>> mg.expand_dims(mg.tensor([1.0, 2.0]), 0).shape
     (1, 2)
     """
+    x = with_axes(x)
     if not -x.ndim - 1 <= axis <= x.ndim:
         raise ValueError(f"expand_dims: axis {axis} is out of bounds for a shape {x.shape}")
     place = axis % (x.ndim + 1)
@@ -85,6 +91,7 @@ def squeeze(x: TensorLike, axis: int | None = None) -> Tensor:
     >>> mg.squeeze(mg.tensor([[1.0, 2.0]])).shape
     (2,)
     """
+    x = with_axes(x)
     if axis is not None and (not -x.ndim <= axis < x.ndim or x.shape[axis] != 1):
         raise ValueError(f"squeeze: axis {axis} of a shape {x.shape} is not of length 1")
     dropped = range(x.ndim) if axis is None else (axis % x.ndim,)
@@ -118,7 +125,9 @@ def astype(x: TensorLike, /, dtype: Any) -> Tensor:
     >>> mg.astype(mg.tensor([1.0, 2.5]), "float64")
     tensor([1. , 2.5], dtype=float64)
     """
-    return x.astype(dtype)
+    wanted = namespace(x).dtype(dtype)
+    check_real(wanted)
+    return x.astype(wanted)
 
 
 astype.rules(x=lambda g: g)  # the tape casts it back
@@ -131,7 +140,7 @@ astype.rules(x=lambda g: g)  # the tape casts it back
 
 @primitive
 def _concatenate(*arrays: TensorLike, axis: int, bounds: Sequence[int]) -> Tensor:
-    return namespace(*arrays).concatenate(arrays, axis)
+    return common_namespace(*arrays).concatenate(arrays, axis)
 
 
 _concatenate.rules(
@@ -147,9 +156,7 @@ def concatenate(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
     >>> mg.concatenate([mg.tensor([1.0]), mg.tensor([2.0, 3.0])])
     tensor([1., 2., 3.])
     """
-    arrays = list(arrays)
-    if not arrays:
-        raise ValueError("concatenate: there is nothing to join; give at least one tensor")
+    arrays = _to_join("concatenate", arrays)
     ndim = arrays[0].ndim
     if not -ndim <= axis < ndim:
         raise ValueError(f"concatenate: axis {axis} is out of bounds for a shape {arrays[0].shape}")
@@ -157,7 +164,7 @@ def concatenate(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
     if any(a.ndim != ndim for a in arrays):
         raise ValueError(
             "concatenate: the tensors have different numbers of axes, their shapes are "
-            + ", ".join(str(a.shape) for a in arrays)
+            + ", ".join(str(a.shape) if a.ndim else str(a.tolist()) for a in arrays)
         )
     bounds = tuple(accumulate((a.shape[axis] for a in arrays), initial=0))
     return _concatenate(*arrays, axis=axis, bounds=bounds)
@@ -165,7 +172,7 @@ def concatenate(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
 
 @primitive
 def _stack(*arrays: TensorLike, axis: int) -> Tensor:
-    return namespace(*arrays).stack(arrays, axis)
+    return common_namespace(*arrays).stack(arrays, axis)
 
 
 _stack.rules(arrays=lambda g, axis, position: g[_at(axis, position)])
@@ -180,13 +187,23 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
     tensor([[1., 3.],
             [2., 4.]])
     """
-    arrays = list(arrays)
-    if not arrays:
-        raise ValueError("stack: there is nothing to join; give at least one tensor")
-    ndim = getattr(arrays[0], "ndim", 0) + 1
+    arrays = _to_join("stack", arrays)
+    ndim = arrays[0].ndim + 1
     if not -ndim <= axis < ndim:
         raise ValueError(f"stack: axis {axis} is out of bounds for {ndim} axes")
     return _stack(*arrays, axis=axis % ndim)
+
+
+def _to_join(name: str, arrays: Sequence[TensorLike]) -> list[Any]:
+    """The arrays as a list; numbers among them take the dtype of the others."""
+    arrays = list(arrays)
+    if not arrays:
+        raise ValueError(f"{name}: there is nothing to join; give at least one tensor")
+    dtype = next((a.dtype for a in arrays if isinstance(a, Tensor) or is_array(a)), None)
+    return [
+        asarray(a, dtype) if isinstance(a, int | float) and dtype is not None else with_axes(a)
+        for a in arrays
+    ]
 
 
 @primitive
@@ -198,27 +215,40 @@ _split.rules(x=lambda g, axis: concatenate(g, axis))
 
 
 @operation
-def split(x: TensorLike, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+def split(x: TensorLike, sections: Any, axis: int = 0) -> list[Tensor]:
     """x in equal sections along an axis, or split before the given positions.
 
     >>> import minigrad as mg
     >>> mg.split(mg.tensor([1.0, 2.0, 3.0, 4.0]), 2)
     [tensor([1., 2.]), tensor([3., 4.])]
     """
+    x = with_axes(x)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"split: axis {axis} is out of bounds for a shape {x.shape}")
     axis %= x.ndim
-    length = x.shape[axis]
-    if isinstance(sections, int):
-        if sections < 1 or length % sections:
-            raise ValueError(f"split: an axis of length {length} has no {sections} equal sections")
-        bounds = (
-            tuple(range(0, length + 1, length // sections)) if length else (0,) * (sections + 1)
-        )
-    else:
-        ends = [min(max(s + length if s < 0 else s, 0), length) for s in sections]
-        bounds = tuple(accumulate((0, *ends, length), max))
+    bounds = _split_bounds(sections, x.shape[axis])
     return list(_split(x, bounds=bounds, axis=axis))
+
+
+def _split_bounds(sections: Any, length: int) -> tuple[int, ...]:
+    """Where the sections of an axis of that length begin, and the last one ends."""
+    try:
+        count = index(sections)
+    except TypeError:
+        pass
+    else:
+        if count < 1 or length % count:
+            raise ValueError(f"split: an axis of length {length} has no {count} equal sections")
+        return tuple([length * i // count for i in range(count + 1)])
+    try:
+        positions = [slice(s, None).indices(length)[0] for s in map(index, sections)]
+    except TypeError:
+        raise TypeError(
+            f"split: sections is their number, or a sequence of positions, not {sections!r}"
+        ) from None
+    if positions != sorted(positions):
+        raise ValueError(f"split: the positions {tuple(sections)} are not in ascending order")
+    return (0, *positions, length)
 
 
 @primitive
@@ -240,6 +270,7 @@ def unstack(x: TensorLike, axis: int = 0) -> tuple[Tensor, ...]:
     >>> mg.unstack(mg.tensor([[1.0, 2.0], [3.0, 4.0]]))
     (tensor([1., 2.]), tensor([3., 4.]))
     """
+    x = with_axes(x)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"unstack: axis {axis} is out of bounds for a shape {x.shape}")
     axis %= x.ndim

@@ -49,11 +49,16 @@ class Optimizer:
         self.lr = lr
         #: How many steps were taken.
         self.steps = 0
+        #: How often each parameter was updated; seldom fewer times than there were steps.
+        self.updates = [0] * len(self.parameters)
         #: What the update rule remembers of each parameter, by name.
         self.state: list[dict[str, Array]] = [{} for _ in self.parameters]
 
-    def update(self, array: Array, gradient: Array, state: dict[str, Array]) -> Array:
-        """The new array for a parameter; may write to the arrays in ``state``."""
+    def update(self, array: Array, gradient: Array, state: dict[str, Array], t: int) -> Array:
+        """The new array for a parameter at its update number ``t``, from 1 on.
+
+        May write to the arrays in ``state``.
+        """
         raise NotImplementedError
 
     def step(self, *, allow_missing: bool = False) -> None:
@@ -69,9 +74,12 @@ class Optimizer:
                 "with a loss that depends on it before step(), or step(allow_missing=True)"
             )
         self.steps += 1
-        for parameter, state in zip(self.parameters, self.state, strict=True):
+        self.lr = float(self.lr)  # a NumPy scalar would change the dtype of parameters
+        for i, (parameter, state) in enumerate(zip(self.parameters, self.state, strict=True)):
             if parameter.grad is not None:
-                parameter.rebind(self.update(parameter.array, parameter.grad.array, state))
+                self.updates[i] += 1
+                array, gradient = parameter.array, parameter.grad.array
+                parameter.rebind(self.update(array, gradient, state, self.updates[i]))
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -80,7 +88,11 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that a resumed run needs, as constants: copies, since steps write to the state."""
-        known = {"steps": asarray(numpy.int64(self.steps)), "lr": asarray(numpy.float64(self.lr))}
+        known = {
+            "steps": asarray(numpy.int64(self.steps)),
+            "lr": asarray(numpy.float64(self.lr)),
+            "updates": asarray(numpy.array(self.updates, numpy.int64)),
+        }
         for i, state in enumerate(self.state):
             known |= {f"{i}.{name}": asarray(array.copy()) for name, array in state.items()}
         return known
@@ -92,29 +104,42 @@ class Optimizer:
         another kind; this one is then left as it was.
         """
         given = {name: asarray(value) for name, value in state.items()}
-        wrong = [f"{name} is missing" for name in ("steps", "lr") if name not in given]
-        loaded: list[dict[str, Array]] = [{} for _ in self.parameters]
-        for name, value in given.items():
-            if name in ("steps", "lr"):
-                continue
-            number, _, key = name.partition(".")
-            i = int(number) if number.isdigit() else len(loaded)
-            if i >= len(loaded) or key not in self.state_names():
+        shapes = {"steps": (), "lr": (), "updates": (len(self.parameters),)}
+        wrong = [f"{name} is missing" for name in shapes if name not in given]
+        wrong += [
+            f"{name} is {describe(given[name])} instead of {shape}"
+            for name, shape in shapes.items()
+            if name in given and given[name].shape != shape
+        ]
+        expected = {
+            f"{i}.{name}": parameter
+            for i, parameter in enumerate(self.parameters)
+            for name in self.state_names()
+        }
+        for name in given.keys() - shapes.keys():
+            if name not in expected:
                 wrong.append(f"{name} is unknown")
-            elif value.shape != self.parameters[i].shape:
-                wrong.append(f"{name} is {describe(value)} for a {describe(self.parameters[i])}")
-            else:
-                loaded[i][key] = to_device(value.array.copy(), self.parameters[i].device)
-        names = self.state_names()
-        if "steps" in given and given["steps"].item() and any(len(s) < len(names) for s in loaded):
-            wrong.append(f"some parameters have no {' or '.join(names)}")
+            elif describe(given[name]) != describe(expected[name]):
+                wrong.append(f"{name} is {describe(given[name])} for a {describe(expected[name])}")
+        if not wrong:
+            updates = given["updates"].tolist()
+            wrong = [
+                f"{name} is missing"
+                for name in expected
+                if updates[int(name.partition(".")[0])] and name not in given
+            ]
         if wrong:
             raise ValueError(
-                f"this state does not fit the {type(self).__name__}: {'; '.join(wrong)}"
+                f"this state does not fit the {type(self).__name__}: {'; '.join(sorted(wrong))}"
             )
         self.steps = int(given["steps"].item())
         self.lr = float(given["lr"].item())
-        self.state = loaded
+        self.updates = updates
+        self.state = [{} for _ in self.parameters]
+        for name in expected.keys() & given.keys():
+            number, _, key = name.partition(".")
+            leaf = self.parameters[int(number)]
+            self.state[int(number)][key] = to_device(given[name].array.copy(), leaf.device)
 
     def state_names(self) -> tuple[str, ...]:
         """What :meth:`update` keeps in a parameter's state."""
@@ -174,7 +199,7 @@ class SGD(Optimizer):
         """The velocity, if there is momentum."""
         return ("velocity",) if self.momentum else ()
 
-    def update(self, array: Array, gradient: Array, state: dict[str, Array]) -> Array:
+    def update(self, array: Array, gradient: Array, state: dict[str, Array], t: int) -> Array:
         """w - lr v"""
         if self.weight_decay:
             gradient = gradient + self.weight_decay * array
@@ -230,7 +255,7 @@ class Adam(Optimizer):
         """The moving averages of the gradient and its square."""
         return ("m", "v")
 
-    def update(self, array: Array, gradient: Array, state: dict[str, Array]) -> Array:
+    def update(self, array: Array, gradient: Array, state: dict[str, Array], t: int) -> Array:
         """w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)"""
         if self.weight_decay:
             gradient = gradient + self.weight_decay * array
@@ -240,10 +265,10 @@ class Adam(Optimizer):
         m += (1.0 - b1) * gradient
         v *= b2
         v += (1.0 - b2) * (gradient * gradient)
-        step = v / (1.0 - b2**self.steps)
+        step = v / (1.0 - b2**t)
         step **= 0.5
         step += self.eps
-        return array - (self.lr / (1.0 - b1**self.steps)) * (m / step)
+        return array - (self.lr / (1.0 - b1**t)) * (m / step)
 
 
 class AdamW(Adam):
@@ -274,6 +299,6 @@ class AdamW(Adam):
         _check("weight_decay", weight_decay)
         self.decoupled_decay = weight_decay
 
-    def update(self, array: Array, gradient: Array, state: dict[str, Array]) -> Array:
+    def update(self, array: Array, gradient: Array, state: dict[str, Array], t: int) -> Array:
         """Adam's step from  (1 - lr d) w"""
-        return super().update(array * (1.0 - self.lr * self.decoupled_decay), gradient, state)
+        return super().update(array * (1.0 - self.lr * self.decoupled_decay), gradient, state, t)

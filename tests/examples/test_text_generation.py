@@ -193,7 +193,7 @@ class TestErrors:
     def test_a_file_that_is_no_checkpoint(self, tmp_path: Path) -> None:
         use = ["--folder", str(tmp_path), "--generate", "a"]
         path = tmp_path / "checkpoint.safetensors"
-        self.refuse(use, "there is no file .*checkpoint.safetensors")
+        self.refuse(use, "there is no checkpoint .*checkpoint.safetensors: train first")
         path.write_bytes(b"no such thing")
         self.refuse(use, "is not a safetensors file")
         mg.save(path, {"w": mg.tensor([1.0])})

@@ -1,0 +1,267 @@
+"""Every wrong use of an operation raises one line that names what was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+T = mg.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
+U = mg.tensor([1.0, 2.0, 3.0, 4.0])
+FOUR = np.ones(4)
+MASK = np.ones((2, 3), dtype=bool)
+
+
+def case(name: str, call: Callable[[], Any], kind: type[Exception], *fragments: str) -> Any:
+    """A wrong call, the error it raises, and what the message must say."""
+    return pytest.param(call, kind, fragments, id=name)
+
+
+SHAPES = [
+    case("add", lambda: T + U, ValueError, "add", "(2, 3)", "(4,)"),
+    case("multiply", lambda: FOUR * T, ValueError, "multiply", "(2, 3)", "(4,)"),
+    case("power", lambda: T**U, ValueError, "power", "(2, 3)", "(4,)"),
+    case("maximum", lambda: mg.maximum(T, U), ValueError, "maximum", "(2, 3)", "(4,)"),
+    case("less", lambda: T < U, ValueError, "less", "(2, 3)", "(4,)"),
+    case("equal", lambda: T == FOUR, ValueError, "equal", "(2, 3)", "(4,)"),
+    case("where", lambda: mg.where(FOUR > 0, T, 0.0), ValueError, "where", "(2, 3)", "(4,)"),
+    case("clip", lambda: mg.clip(T, FOUR, 9.0), ValueError, "clip", "(2, 3)", "(4,)"),
+    case("matmul", lambda: T @ T, ValueError, "matmul", "(2, 3)", "3", "2"),
+    case("matmul vector", lambda: T @ U, ValueError, "matmul", "(2, 3)", "(4,)"),
+    case("matmul vectors", lambda: U @ np.ones(3), ValueError, "matmul", "(4,)", "(3,)"),
+    case("matmul number", lambda: T @ 2.0, ValueError, "matmul", "(2, 3)", "2.0", "a * b"),
+    case("matmul of number", lambda: 2.0 @ T, ValueError, "matmul", "(2, 3)", "2.0", "a * b"),
+    case(
+        "matmul stacks",
+        lambda: mg.matmul(np.ones((2, 2, 3)), mg.tensor(np.ones((3, 3, 2)))),
+        ValueError,
+        "matmul",
+        "(2, 2, 3)",
+        "(3, 3, 2)",
+    ),
+    case(
+        "linear", lambda: mg.linear(T, np.ones((3, 2)), U), ValueError, "linear", "(2, 3)", "(3, 2)"
+    ),
+    case("linear bias", lambda: mg.linear(T, T, U), ValueError, "linear", "(2, 3)", "(4,)"),
+    case("linear number", lambda: mg.linear(T, 2.0, U), ValueError, "linear", "2.0", "weight"),
+    case("reshape", lambda: T.reshape(4, 2), ValueError, "reshape", "(2, 3)", "(4, 2)"),
+    case("broadcast_to", lambda: mg.broadcast_to(T, (3, 3)), ValueError, "(2, 3)", "(3, 3)"),
+    case("squeeze", lambda: mg.squeeze(T, 0), ValueError, "squeeze", "axis 0", "(2, 3)"),
+    case("split", lambda: mg.split(T, 2, axis=1), ValueError, "split", "3", "2 equal"),
+    case("split by zero", lambda: mg.split(T, 0), ValueError, "split", "2", "0 equal"),
+    case("split by float", lambda: mg.split(T, 1.5), TypeError, "split", "1.5"),
+    case("split backwards", lambda: mg.split(T, (2, 1), axis=1), ValueError, "split", "(2, 1)"),
+    case("concatenate nothing", lambda: mg.concatenate([]), ValueError, "concatenate", "nothing"),
+    case("stack nothing", lambda: mg.stack([]), ValueError, "stack", "nothing"),
+    case(
+        "concatenate ndim",
+        lambda: mg.concatenate([T, U]),
+        ValueError,
+        "concatenate",
+        "(2, 3)",
+        "(4,)",
+    ),
+    case(
+        "concatenate lengths",
+        lambda: mg.concatenate([T, mg.tensor(np.ones((2, 4)))]),
+        ValueError,
+        "concatenate",
+        "(2, 3)",
+        "(2, 4)",
+    ),
+    case(
+        "concatenate no axes",
+        lambda: mg.concatenate([mg.tensor(1.0), mg.tensor(2.0)]),
+        ValueError,
+        "concatenate",
+        "axis 0",
+        "()",
+    ),
+    case(
+        "concatenate number",
+        lambda: mg.concatenate([T, 1.0]),
+        ValueError,
+        "concatenate",
+        "(2, 3)",
+        "1.0",
+    ),
+    case("stack shapes", lambda: mg.stack([T, U]), ValueError, "stack", "(2, 3)", "(4,)"),
+    case(
+        "mean of nothing",
+        lambda: mg.mean(mg.tensor(np.zeros((0, 2)))),
+        ValueError,
+        "mean",
+        "(0, 2)",
+    ),
+    case(
+        "max of nothing", lambda: mg.max(mg.tensor(np.zeros((0, 2)))), ValueError, "max", "(0, 2)"
+    ),
+    case(
+        "argmax of nothing",
+        lambda: mg.argmax(mg.tensor(np.zeros((0, 2)))),
+        ValueError,
+        "argmax",
+        "(0, 2)",
+    ),
+]
+
+AXES = [
+    *[
+        case(
+            name,
+            partial(getattr(mg, name), T, axis=5),
+            ValueError,
+            name,
+            "axis",
+            "5",
+            "(2, 3)",
+        )
+        for name in (
+            "sum",
+            "mean",
+            "max",
+            "min",
+            "argmax",
+            "logsumexp",
+            "softmax",
+            "log_softmax",
+            "unstack",
+            "expand_dims",
+            "squeeze",
+        )
+    ],
+    case("mean twice", lambda: mg.mean(T, axis=(0, 0)), ValueError, "mean", "(0, 0)", "(2, 3)"),
+    case("concatenate", lambda: mg.concatenate([T, T], axis=5), ValueError, "concatenate", "5"),
+    case("stack", lambda: mg.stack([T, T], axis=5), ValueError, "stack", "5"),
+    case("split", lambda: mg.split(T, 2, axis=5), ValueError, "split", "5", "(2, 3)"),
+    case("swapaxes", lambda: mg.swapaxes(T, 0, 5), ValueError, "swapaxes", "5", "(2, 3)"),
+    case("transpose", lambda: T.transpose(0, 5), ValueError, "transpose", "5", "(2, 3)"),
+    case("transpose one", lambda: T.transpose((0,)), ValueError, "transpose", "(0", "(2, 3)"),
+    case("transpose twice", lambda: T.transpose(0, 0), ValueError, "transpose", "(0, 0)", "(2, 3)"),
+    case("sum of a name", lambda: mg.sum(T, axis="x"), TypeError, "sum", "'x'", "(2, 3)"),  # type: ignore[arg-type]
+]
+
+INDICES = [
+    case("beyond", lambda: T[7], IndexError, "getitem", "7", "(2, 3)"),
+    case("beyond in a list", lambda: T[[0, 9]], IndexError, "getitem", "9", "(2, 3)"),
+    case("too many", lambda: T[0, 0, 0], IndexError, "getitem", "(0, 0, 0)", "(2, 3)"),
+    case("float", lambda: T[1.5], IndexError, "getitem", "1.5", "(2, 3)", "integers"),
+    case("list of floats", lambda: T[[0.5]], IndexError, "getitem", "(2, 3)", "integer"),
+    case("float tensor", lambda: T[U], IndexError, "float32", "astype('int64')"),
+    case("name", lambda: T["a"], IndexError, "getitem", "'a'", "(2, 3)"),
+    case("mask", lambda: T[FOUR > 0], IndexError, "getitem", "(4,) bool", "(2, 3)"),
+]
+
+OPERANDS = [
+    case("complex number", lambda: T * 1j, TypeError, "multiply", "complex"),
+    case("complex scalar", lambda: T * np.complex64(1j), TypeError, "multiply", "complex64"),
+    case("complex array", lambda: T + np.array([1j]), TypeError, "add", "complex128"),
+    case("complex tensor", lambda: mg.tensor([1j]), TypeError, "complex128", ".real"),
+    case("complex cast", lambda: T.astype("complex64"), TypeError, "astype", "complex64"),
+    case("cast to text", lambda: T.astype("U5"), TypeError, "astype", "U5"),
+    case("unknown cast", lambda: T.astype("float33"), TypeError, "astype", "float33"),
+    case("ragged", lambda: T * [[1.0], [1.0, 2.0]], ValueError, "ragged"),
+    case("ragged tensor", lambda: mg.tensor([[1.0], [1.0, 2.0]]), ValueError, "ragged"),
+    case("text", lambda: T + "a", TypeError, "add", "str"),
+    case("text reflected", lambda: "a" * T, TypeError, "multiply", "str"),
+    case("text array", lambda: T + np.array(["a"]), TypeError, "add", "<U1", "(2, 3)"),
+    case("text compared", lambda: T < "a", TypeError, "less"),
+    case("text in where", lambda: mg.where(MASK, T, "a"), TypeError, "where", "str"),
+    case("text alone", lambda: mg.tensor("a"), TypeError, "numbers", "<U1"),
+    case("None", lambda: T * None, TypeError, "multiply", "NoneType"),
+    case("objects", lambda: T + np.array([None]), TypeError, "add", "object", "(2, 3)"),
+    case("minus of booleans", lambda: -(T > 0), TypeError, "negative", "(2, 3) bool"),
+    case("integer power", lambda: mg.tensor([1, 2]) ** -1, ValueError, "power", "(2,) int64", "-1"),
+    case(
+        "leaf of integers",
+        lambda: mg.tensor([1, 2], requires_grad=True),
+        TypeError,
+        "int64",
+        "dtype='float32'",
+    ),
+]
+
+ARGUMENTS = [
+    case("too few operands", lambda: mg.where(MASK, T), TypeError, "where", "'y'"),  # type: ignore[call-arg]
+    case("too many operands", lambda: mg.exp(T, T), TypeError, "exp"),  # type: ignore[call-arg]
+    case("too many settings", lambda: mg.sum(T, 0, False, 7), TypeError, "sum"),  # type: ignore[call-arg]
+    case("lengths one by one", lambda: mg.reshape(T, 6, 1), TypeError, "reshape"),  # type: ignore[call-arg]
+    case("a setting twice", lambda: mg.sum(T, 0, axis=1), TypeError, "sum", "'axis'"),  # type: ignore[misc]
+    case("unknown setting", lambda: mg.sum(T, axes=0), TypeError, "sum", "'axes'"),  # type: ignore[call-arg]
+    case("missing setting", lambda: mg.scale_gradient(T), TypeError, "scale_gradient", "'scale'"),  # type: ignore[call-arg]
+    case("unknown to where", lambda: mg.where(MASK, T, T, axis=0), TypeError, "where", "'axis'"),  # type: ignore[call-arg]
+]
+
+TENSORS = [
+    case("setitem", lambda: T.__setitem__(0, 1.0), TypeError, "x[mask] = v", "mg.where"),
+    case("bool", lambda: bool(T), ValueError, "(2, 3)", ".all()"),
+    case("bool of none", lambda: bool(mg.tensor([])), ValueError, "(0,)"),
+    case("float", lambda: float(T), ValueError, "(2, 3)"),
+    case("asarray", lambda: np.asarray(T), TypeError, "gradient", "t.numpy()"),
+    case("array of dtype", lambda: np.array(T, dtype="float64"), TypeError, "t.numpy()"),
+]
+
+NUMPY = [
+    case("svd", lambda: np.linalg.svd(T), TypeError, "np.linalg.svd", "no gradient rule"),
+    case("cumsum", lambda: np.cumsum(T), TypeError, "np.cumsum", "no gradient rule"),
+    case("arctan", lambda: np.arctan(T), TypeError, "np.arctan", "no gradient rule"),
+    case("out", lambda: np.add(T, T, out=np.ones((2, 3))), TypeError, "np.add", "out="),
+    case("out of sum", lambda: np.sum(T, out=np.ones(())), TypeError, "np.sum", "out="),
+    case("in place", lambda: np.ones((2, 3)).__iadd__(T), TypeError, "np.add", "out="),
+    case("where keyword", lambda: np.add(T, T, where=MASK), TypeError, "np.add", "where="),
+    case("where of sum", lambda: np.sum(T, where=MASK), TypeError, "np.sum", "where="),
+    case("dtype", lambda: np.add(T, T, dtype="float64"), TypeError, "add", "dtype"),
+    case("dtype of sum", lambda: np.sum(T, dtype="float64"), TypeError, "sum", "'dtype'"),
+    case("reduce", lambda: np.add.reduce(T), TypeError, "np.add.reduce", "mg.sum"),
+    case("outer", lambda: np.multiply.outer(T, T), TypeError, "np.multiply.outer"),
+    case("at", lambda: np.add.at(np.ones((2, 3)), 0, T), TypeError, "np.add.at"),
+    case("where alone", lambda: np.where(T), TypeError, "where", "(2, 3)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "fragments"),
+    [*SHAPES, *AXES, *INDICES, *OPERANDS, *ARGUMENTS, *TENSORS, *NUMPY],
+)
+def test_the_error_says_what_was_wrong(
+    call: Callable[[], Any], kind: type[Exception], fragments: tuple[str, ...]
+) -> None:
+    with mg.Tape(), pytest.raises(kind) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for fragment in fragments:
+        assert fragment in message, f"{fragment!r} is missing from: {message}"
+
+
+def test_a_failed_operation_leaves_an_open_tape_as_it_was() -> None:
+    with mg.Tape() as tape:
+        y = mg.sum(T)
+        before = len(tape)
+        with pytest.raises(ValueError, match="add"):
+            T + U
+        assert len(tape) == before
+    assert tape.gradient(y, T).tolist() == [[1.0] * 3] * 2
+
+
+def test_an_array_that_meets_a_tensor_in_place_is_not_changed() -> None:
+    array = np.ones((2, 3))
+    with pytest.raises(TypeError, match="out="):
+        array += T  # type: ignore[misc, unused-ignore]
+    assert array.tolist() == [[1.0] * 3] * 2
+
+
+def test_setting_an_item_does_not_change_the_tensor() -> None:
+    t = mg.tensor([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"mg\.where"):
+        t[0] = 5.0
+    assert t.tolist() == [1.0, 2.0]
+
+
+def test_a_constant_becomes_an_array_without_a_word() -> None:
+    assert np.asarray(T.detach()).tolist() == T.tolist()
