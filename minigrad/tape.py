@@ -288,6 +288,9 @@ class Tape:
         # Nothing below the lowest wanted slot can matter; leaves are wanted from everywhere.
         lowest = max(start, min(computed)) if computed and computed == wanted else start
         last = target.slot if target.slot < LEAF else start - 1
+        end = last + 1
+        while start < end < self.mark() and entries[end - first] is entries[last - first]:
+            end += 1  # results of the same operation are consumed together
         rule: Any = None
         part: Any = gradients[target.slot]
         suspended = None if create_graph else active_tape.set(None)
@@ -350,12 +353,10 @@ class Tape:
                 active_tape.reset(suspended)
             if not retain:
                 self._consumer = users_line(_getframe(1))
-                self._forget(last + 1)
+                self._forget(end)
         for slot, gradient in gradients.items():
             if slot >= LEAF if wanted is None else slot in wanted:
                 found[slot] = gradient
-            elif lowest <= slot < LEAF:  # a later result of several, the first being consumed
-                raise self._consumed_error("a tensor that this target depends on")
         return found
 
     # ---------------------------------------------------------------- what can go wrong

@@ -205,6 +205,18 @@ class TestGradient:
         np.testing.assert_array_equal(gradient.numpy(), [10.0, 0.0, 6.0])
         assert part.item() == 6.0
 
+    def test_several_results_are_consumed_together(self) -> None:
+        x = leaf([1.0, 2.0, 3.0])
+        with Tape() as tape:
+            first, second, third = mg.unstack(x)
+            later = first * 2.0
+        tape.gradient(second, x)
+        for target in (first, third):
+            with pytest.raises(TapeError, match="this target was consumed"):
+                tape.gradient(target, x)
+        with pytest.raises(TapeError, match="depends on was consumed"):
+            tape.gradient(later, x)
+
     def test_unconnected_sources_are_refused_unless_told_what_to_return(self) -> None:
         x, other = leaf(), leaf([1.0, 2.0])
         with Tape() as tape:
