@@ -2,6 +2,7 @@
 
 from minigrad import nn, optim
 from minigrad.arrays import set_default_dtype
+from minigrad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from minigrad.ops import *  # noqa: F403
 from minigrad.ops import __all__ as _operations
 from minigrad.primitive import primitive
@@ -17,6 +18,11 @@ __all__ = [
     "TapeError",
     "Tensor",
     "asarray",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
     "load",
     "nn",
     "no_grad",
@@ -25,5 +31,7 @@ __all__ = [
     "save",
     "set_default_dtype",
     "tensor",
+    "value_and_grad",
+    "vjp",
 ]
 __all__ += _operations

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
 from minigrad import listing
 from minigrad.arrays import DType, TensorLike, as_array, is_array, namespace
+from minigrad.containers import map_leaves
 from minigrad.slots import CONSTANT, LEAF, active_tape, leaves, new_block, tape_of
 from minigrad.tensor import TapeError, Tensor, as_operand, describe, no_history
 
@@ -192,8 +193,8 @@ class Tape:
 
         Args:
             target: usually a loss, of one element.
-            sources: a Tensor, or a list, tuple or dictionary of Tensors; the gradients are
-                returned in the same form.
+            sources: a Tensor, or nested lists, tuples and dictionaries of Tensors; the
+                gradients are returned in the same form.
             seed: the gradient of ``target`` itself, of its shape; 1 for a single element.
             retain: keep the entries for another gradient. Otherwise they are consumed: let
                 go one by one while the tape is read backwards.
@@ -217,7 +218,7 @@ class Tape:
         (tensor(12., slot=3), tensor(12.))
         """
         wanted: set[int] = set()
-        _map_tensors(lambda name, source: wanted.add(self._wanted(name, source)), sources)
+        map_leaves(lambda name, source: wanted.add(self._wanted(name, source)), sources, "source")
         if create_graph and active_tape.get() is not self:
             raise TapeError(
                 "create_graph=True records the gradient on this tape: call it inside the "
@@ -239,7 +240,7 @@ class Tape:
                 return Tensor(namespace(source.array).zeros_like(source.array))
             return gradient if isinstance(gradient, Tensor) else Tensor(as_array(gradient))
 
-        return _map_tensors(result, sources)
+        return map_leaves(result, sources, "source")
 
     def backward(self, target: Tensor, seed: TensorLike = None, *, retain: bool = False) -> None:
         """Add the gradient of ``target`` to ``.grad`` of every leaf that it depends on.
@@ -375,6 +376,8 @@ class Tape:
         raise TapeError(no_history(target))
 
     def _wanted(self, name: str, source: Tensor) -> int:
+        if not isinstance(source, Tensor):
+            raise TypeError(f"{name} is a {type(source).__name__}, not a Tensor")
         slot = source.slot
         if slot >= LEAF or self.start <= slot < self.mark():
             return slot
@@ -562,15 +565,3 @@ def users_line(frame: FrameType) -> Line:
     """The user's line, for an entry."""
     frame = users_frame(frame)
     return frame.f_code, frame.f_lasti
-
-
-def _map_tensors(function: Any, tensors: Any, name: str = "the source") -> Any:
-    """``function(name, tensor)`` for every tensor of a list, tuple or dictionary of them."""
-    if isinstance(tensors, Tensor):
-        return function(name, tensors)
-    if isinstance(tensors, dict):
-        return {key: _map_tensors(function, t, f"source {key!r}") for key, t in tensors.items()}
-    if isinstance(tensors, list | tuple):
-        parts = [_map_tensors(function, t, f"source {i}") for i, t in enumerate(tensors)]
-        return parts if isinstance(tensors, list) else tuple(parts)
-    raise TypeError(f"{name} is a {type(tensors).__name__}, not a Tensor")

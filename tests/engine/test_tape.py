@@ -221,7 +221,7 @@ class TestGradient:
         x, other = leaf(), leaf([1.0, 2.0])
         with Tape() as tape:
             y = x * x
-        with pytest.raises(TapeError, match=r"does not depend on source 1, a \(2,\) float64"):
+        with pytest.raises(TapeError, match=r"does not depend on source\[1\], a \(2,\) float64"):
             tape.gradient(y, [x, other], retain=True)
         zeros = tape.gradient(y, other, unconnected="zero", retain=True)
         np.testing.assert_array_equal(zeros.numpy(), [0.0, 0.0])
@@ -510,18 +510,18 @@ MISUSES: dict[str, tuple[Callable[[Tape, Tensor, Tensor], object], type[Exceptio
         "nothing was recorded for this tensor",
     ),
     "cut away": (cut_away, TapeError, "this target was cut away"),
-    "cut source": (cut_source, TapeError, "source 1 was cut away"),
+    "cut source": (cut_source, TapeError, r"source\[1\] was cut away"),
     "constant source": (
         lambda tape, x, y: tape.gradient(y, mg.tensor(1.0)),
         TapeError,
-        "the source is a constant: make it a leaf",
+        "source is a constant: make it a leaf",
     ),
     "another tape": (foreign, TapeError, "recorded on another tape"),
     "another tape inside": (newer_foreign_inside, TapeError, "another tape recorded"),
     "not a tensor": (
         lambda tape, x, y: tape.gradient(y, [1.0]),
         TypeError,
-        "source 0 is a float, not a Tensor",
+        r"source\[0\] is a float, not a Tensor",
     ),
     "target is no tensor": (
         lambda tape, x, y: tape.gradient(x.array, x),

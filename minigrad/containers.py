@@ -1,0 +1,28 @@
+"""Nested containers of tensors: tuples, lists and dictionaries of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def map_leaves(function: Callable[[str, Any], Any], tree: Any, name: str = "it") -> Any:
+    """The same containers with ``function(name, leaf)`` in place of every leaf.
+
+    A leaf is whatever is not a tuple, list or dictionary; its name says where it was found.
+    """
+    if isinstance(tree, dict):
+        return {key: map_leaves(function, part, f"{name}[{key!r}]") for key, part in tree.items()}
+    if isinstance(tree, list | tuple):
+        parts = [map_leaves(function, part, f"{name}[{i}]") for i, part in enumerate(tree)]
+        if isinstance(tree, list):
+            return parts
+        return tree._make(parts) if hasattr(tree, "_make") else tuple(parts)
+    return function(name, tree)
+
+
+def leaves_of(tree: Any) -> list[Any]:
+    """All leaves, in the order in which :func:`map_leaves` meets them."""
+    found: list[Any] = []
+    map_leaves(lambda name, leaf: found.append(leaf), tree)
+    return found
