@@ -3,6 +3,7 @@
 from minigrad import nn, optim
 from minigrad.arrays import set_default_dtype
 from minigrad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from minigrad.diagnosis import debug
 from minigrad.ops import *  # noqa: F403
 from minigrad.ops import __all__ as _operations
 from minigrad.primitive import primitive
@@ -18,6 +19,7 @@ __all__ = [
     "TapeError",
     "Tensor",
     "asarray",
+    "debug",
     "grad",
     "hessian",
     "hvp",

@@ -241,8 +241,7 @@ def _directions(variables: Any, tangents: Any) -> list[Tensor]:
             f"{[x.shape for x in expected]}, and those of the vector {[t.shape for t in found]}"
         )
     return [
-        asarray(t, x.dtype) if t.dtype != x.dtype else t
-        for t, x in zip(found, expected, strict=True)
+        t.astype(x.dtype) if t.dtype != x.dtype else t for t, x in zip(found, expected, strict=True)
     ]
 
 

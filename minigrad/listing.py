@@ -45,7 +45,7 @@ def bytes_text(count: int) -> str:
 def held_bytes(entry: Entry, seen: set[int]) -> int:
     """The bytes that ``entry`` keeps alive and that are not in ``seen``, to which it adds."""
     total = 0
-    for value in entry.saved:
+    for value in (*entry.saved, *entry.settings.values()):
         for array in value if type(value) is tuple else (value,):
             if is_array(array):
                 whole = owner(array)
@@ -73,6 +73,30 @@ def table(tape: Tape, origin: int) -> str:
     if skipped > 0:
         lines.insert(1 + _SHOWN_ENDS, f"... {skipped} more entries ...")
     return "\n".join((title, *lines))
+
+
+def summary(tape: Tape) -> str:
+    """How many results come from each operation and each line, and the bytes they hold."""
+    seen: set[int] = set()
+    by_operation: dict[str, list[int]] = {}
+    by_line: dict[str, list[int]] = {}
+    total = 0
+    for entry in tape:
+        holds = held_bytes(entry, seen)
+        total += holds
+        count = len(entry.shape) if isinstance(entry.shape, list) else 1
+        places = (by_operation, entry.operation.name), (by_line, _source(entry[-2:]))
+        for table, key in places:
+            figures = table.setdefault(key, [0, 0])
+            figures[0] += count
+            figures[1] += holds
+    lines = [f"Tape: {len(tape)} results, {bytes_text(total)} held"]
+    for heading, table in (("operation", by_operation), ("line", by_line)):
+        width = max(len(key) for key in (heading, *table))
+        lines.append(f"{heading:<{width}}  results  {'holds':>9}")
+        ranked = sorted(table.items(), key=lambda item: (item[1][1], item[1][0]), reverse=True)
+        lines += [f"{key:<{width}}  {n:>7}  {bytes_text(b):>9}" for key, (n, b) in ranked]
+    return "\n".join(lines)
 
 
 def _row(

@@ -36,10 +36,11 @@ from sys import _getframe
 from typing import Any, Final, NoReturn, ParamSpec, Protocol, TypeVar
 
 from minigrad.arrays import as_array, device_of, is_array
+from minigrad.diagnosis import check_result, fingerprints
 from minigrad.listing import short
 from minigrad.slots import CONSTANT, NOTHING, active_tape
-from minigrad.tape import ENGINE, SEVERAL, users_frame
-from minigrad.tensor import TapeError, Tensor, as_operand, asarray, describe, operations, with_axes
+from minigrad.tape import ENGINE, LARGE, SEVERAL, users_frame
+from minigrad.tensor import TapeError, Tensor, as_operand, describe, operations, with_axes
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -230,14 +231,14 @@ class Primitive:
                 f"{self.name}: the operands are on different devices, "
                 f"{' and '.join(sorted(devices))}; move them with t.to(...) first"
             ) from error
-        if isinstance(error, Warning):  # that was asked to be an error
-            raise error
-        kinds = (TypeError, ValueError, IndexError, ArithmeticError)
-        kind = next((kind for kind in kinds if isinstance(error, kind)), ValueError)
         given = [describe(value) for value in values]
         given += [f"{name}={short(value)}" for name, value in settings.items()]
-        reason = str(error).strip() or type(error).__name__
-        raise kind(f"{self.name}({', '.join(given)}): {reason}") from error
+        call = f"{self.name}({', '.join(given)})"
+        for kind in (TypeError, ValueError, IndexError, AttributeError):
+            if isinstance(error, kind):
+                raise kind(f"{call}: {str(error).strip() or kind.__name__}") from error
+        error.add_note(f"in {call}")  # out of memory, a warning that is an error, ...
+        raise error
 
 
 def _named_by(rule: Callable[..., Any]) -> list[str]:
@@ -316,7 +317,13 @@ def _finished(
             frame.f_lasti,
         )
         first = tape.mark()
+        if tape.checked:
+            check_result(primitive.name, values, results, entry[-2:])
+            tape.fingerprints[first] = fingerprints(entry)
+        before = len(tape.entries)
         tape.entries.extend([entry] * len(results))
+        if before < LARGE <= len(tape.entries):
+            tape.warn_of_growth()
         # A result that is not of floats is a constant.
         places = [first + i if a.dtype.kind == "f" else CONSTANT for i, a in enumerate(results)]
     tensors = [Tensor(a, slot) for a, slot in zip(results, places, strict=True)]
@@ -330,7 +337,7 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
 
     def call(x: Any, /) -> Any:
         if not isinstance(x, Tensor):
-            return call(asarray(x)) if isinstance(x, list | tuple) else forward(x)
+            return call(with_axes(x)) if isinstance(x, list | tuple) else forward(x)
         slot = x.slot
         x = x.array
         try:
@@ -344,6 +351,8 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
         dtype = out.dtype
         if tape is None or slot < tape.base or dtype.kind != "f":
             return Tensor(out)
+        if tape.checked:
+            return _finished(primitive, (slot,), (x,), NO_SETTINGS, out)
         plan = plans.get(3) or primitive.plan(3)
         operand_shape = x.shape
         operand_dtype = x.dtype
@@ -367,7 +376,10 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
                 frame.f_lasti,
             )
         )
-        return Tensor(out, tape.first + len(entries) - 1)
+        count = len(entries)
+        if count == LARGE:
+            tape.warn_of_growth()
+        return Tensor(out, tape.first + count - 1)
 
     return call
 
@@ -404,6 +416,8 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
         dtype = out.dtype
         if tape is None or dtype.kind != "f":
             return Tensor(out)
+        if tape.checked:
+            return _finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         base = tape.base
         shapes: tuple[Any, ...]
         dtypes: tuple[Any, ...]
@@ -439,7 +453,10 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
                 frame.f_lasti,
             )
         )
-        return Tensor(out, tape.first + len(entries) - 1)
+        count = len(entries)
+        if count == LARGE:
+            tape.warn_of_growth()
+        return Tensor(out, tape.first + count - 1)
 
     return call
 

@@ -9,6 +9,7 @@ beginning. There is no graph to sort and no recursion: the order is the order of
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Token
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 from minigrad import listing
 from minigrad.arrays import DType, TensorLike, as_array, is_array, namespace
 from minigrad.containers import map_leaves
+from minigrad.diagnosis import check_finite, debugging, fingerprints
 from minigrad.slots import CONSTANT, LEAF, active_tape, leaves, new_block, tape_of
 from minigrad.tensor import TapeError, Tensor, as_operand, describe, no_history
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 #: A code object and the offset of an instruction in it.
 Line = tuple[CodeType, int]
+
+#: How many results a tape may hold before it warns that nobody reads it.
+LARGE: Final = 1_000_000
 
 ENGINE: Final = str(Path(__file__).parent) + os.sep
 
@@ -89,7 +94,9 @@ class Tape:
         "_origin",
         "_token",
         "base",
+        "checked",
         "entries",
+        "fingerprints",
         "first",
         "start",
     )
@@ -104,6 +111,9 @@ class Tape:
         self.entries: list[Any] = []
         self.first = self.start = self._origin
         self._consumer: Line | None = None
+        # Inside mg.debug(): a checksum of what every entry saved, by slot.
+        self.checked = False
+        self.fingerprints: dict[int, list[int]] = {}
         self._token: Token[Tape | None] | None = None
 
     # ---------------------------------------------------------------- recording
@@ -117,6 +127,7 @@ class Tape:
                 "inner one in `with mg.no_grad():` to keep them apart"
             )
         self._token = active_tape.set(self)
+        self.checked = debugging.get()
         return self
 
     def __exit__(
@@ -165,6 +176,8 @@ class Tape:
     def _forget(self, mark: int) -> None:
         """Drop the entries before ``mark``; those that stay are moved only now and then."""
         entries = self.entries
+        for slot in [slot for slot in self.fingerprints if slot < mark]:
+            del self.fingerprints[slot]
         for i in range(self.start - self.first, mark - self.first):
             entries[i] = None
         self.start = max(self.start, mark)
@@ -206,7 +219,7 @@ class Tape:
         Raises:
             TapeError: if the target is not on this tape, was cut away or consumed; if a
                 source is none of its leaves or tensors, or unconnected; if a rule fails or
-                returns a gradient that does not fit.
+                returns a gradient that does not fit. What was read until then is consumed.
             ValueError: if the target has several elements and no seed, or the seed does not
                 fit it.
 
@@ -217,6 +230,8 @@ class Tape:
         >>> first, tape.gradient(first, x)  # 3 x^2 and 6 x
         (tensor(12., slot=3), tensor(12.))
         """
+        if unconnected not in ("error", "zero", "none"):
+            raise ValueError(f"unconnected is 'error', 'zero' or 'none', not {unconnected!r}")
         wanted: set[int] = set()
         map_leaves(lambda name, source: wanted.add(self._wanted(name, source)), sources, "source")
         if create_graph and active_tape.get() is not self:
@@ -286,8 +301,9 @@ class Tape:
         found: dict[int, Any] = {}
         computed = set() if wanted is None else {slot for slot in wanted if slot < LEAF}
         base, start, first, entries = self.base, self.start, self.first, self.entries
-        # Nothing below the lowest wanted slot can matter; leaves are wanted from everywhere.
-        lowest = max(start, min(computed)) if computed and computed == wanted else start
+        # Where no leaf is wanted, the entry of the lowest slot wanted and those below it need
+        # not be played; leaves are wanted from everywhere.
+        stop = min(computed) if computed and computed == wanted else start - 1
         last = target.slot if target.slot < LEAF else start - 1
         end = last + 1
         while start < end < self.mark() and entries[end - first] is entries[last - first]:
@@ -296,7 +312,7 @@ class Tape:
         part: Any = gradients[target.slot]
         suspended = None if create_graph else active_tape.set(None)
         try:
-            for slot in range(last, lowest - 1, -1):
+            for slot in range(last, stop, -1):
                 entry = entries[slot - first]
                 plan, operands, saved, like, shape, dtype, *_ = entry
                 if computed and slot in computed and slot in gradients:
@@ -311,6 +327,8 @@ class Tape:
                     entries[slot - first] = None
                 if gradient is None:
                     continue
+                if self.fingerprints and slot in self.fingerprints:
+                    self._check_unchanged(slot, entry)
                 if create_graph:
                     saved = _saved_tensors(slot, entry)
                 for i, rule in enumerate(plan.rules):
@@ -338,10 +356,12 @@ class Tape:
                         part = _unbroadcast(part, shape, rule, entry)
                     if part.dtype is not dtype and part.dtype != dtype:
                         part = _cast(part, dtype, rule, entry)
+                    if self.checked:
+                        _check_gradient(part, rule, entry)
                     old = gradients.get(parent)
                     gradients[parent] = part if old is None else old + part
         except Exception as error:
-            if isinstance(error, TapeError) or rule is None:
+            if isinstance(error, TapeError | FloatingPointError | Warning) or rule is None:
                 raise
             problem = f"failed ({type(error).__name__}: {error})"
             if not isinstance(part, Tensor) and not is_array(part):
@@ -352,7 +372,7 @@ class Tape:
         finally:
             if suspended is not None:
                 active_tape.reset(suspended)
-            if not retain:
+            if not retain and end > start:
                 self._consumer = users_line(_getframe(1))
                 self._forget(end)
         for slot, gradient in gradients.items():
@@ -399,6 +419,14 @@ class Tape:
             "make what came before a constant"
         )
 
+    def _check_unchanged(self, slot: int, entry: Any) -> None:
+        if fingerprints(entry) != self.fingerprints[slot]:
+            raise TapeError(
+                f"an array that {entry[0].operation.name} saved at {listing.place(entry[-2:])} was "
+                "written to since; give parameters new arrays (rebind), and copy arrays that you "
+                "go on writing to before handing them to mg.asarray"
+            )
+
     def _foreign_error(self) -> TapeError:
         return TapeError(
             "this target depends on a tensor that another tape recorded while this one was "
@@ -439,6 +467,31 @@ class Tape:
     def __str__(self) -> str:
         return listing.table(self, self._origin)
 
+    def summary(self) -> str:
+        """Which operations and which lines the entries come from, and the bytes they hold.
+
+        >>> import minigrad as mg
+        >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
+        >>> with mg.Tape() as tape:
+        ...     y = mg.tanh(x) * 2.0 + mg.tanh(-x)
+        >>> print(tape.summary().partition("line")[0].rstrip())
+        Tape: 5 results, 16 B held
+        operation  results      holds
+        tanh             2       16 B
+        multiply         1        0 B
+        negative         1        0 B
+        add              1        0 B
+        """
+        return listing.summary(self)
+
+    def warn_of_growth(self) -> None:
+        """Say, once, that so many entries were recorded and none was read or cut."""
+        warnings.warn(
+            f"this tape holds {len(self.entries):,} results and was neither read nor cut: take "
+            "the gradient, call tape.cut(), or leave the `with` block",
+            stacklevel=3,
+        )
+
 
 @contextmanager
 def no_grad() -> Iterator[None]:
@@ -475,7 +528,8 @@ def _seed_for(target: Tensor, seed: TensorLike) -> Any:
             )
         return namespace(target.array).ones_like(target.array)
     if not isinstance(seed, Tensor):
-        seed = namespace(target.array).asarray(as_operand(seed), dtype=target.dtype)
+        # A copy, since it may become a gradient that lives longer than the caller's array.
+        seed = namespace(target.array).array(as_operand(seed), dtype=target.dtype)
     if seed.shape != target.shape or seed.dtype != target.dtype:
         raise ValueError(f"the seed of a {describe(target)} target is {describe(seed)}")
     return seed
@@ -521,6 +575,8 @@ def _saved_tensors(first: int, entry: Any) -> list[Any]:
 
 def _unbroadcast(part: Any, shape: tuple[int, ...], rule: Rule, entry: Any) -> Any:
     """Sum the gradient of a broadcast operand over the axes along which it was repeated."""
+    # Only axes that broadcasting gave to the result may be summed away.
+    result = entry[4]
     extra = len(part.shape) - len(shape)
     stretched = tuple(
         extra + axis
@@ -528,9 +584,11 @@ def _unbroadcast(part: Any, shape: tuple[int, ...], rule: Rule, entry: Any) -> A
         if length == 1 and extra >= 0 and part.shape[extra + axis] != 1
     )
     axes = (*range(extra), *stretched)
-    summed = part.sum(axis=axes, keepdims=True) if axes else part
-    if extra >= 0 and summed.shape[extra:] == shape:
-        return summed.reshape(shape)
+    broadcast = len(part.shape) <= len(result) and all(part.shape[i] == result[i] for i in axes)
+    if extra >= 0 and axes and broadcast:
+        summed = part.sum(axis=axes, keepdims=True)
+        if summed.shape[extra:] == shape:
+            return summed.reshape(shape)
     raise TapeError(
         f"{_rule_of(rule, entry)} returned a gradient of shape {part.shape} for an operand of "
         f"shape {shape}, recorded at {listing.place(entry[-2:])}"
@@ -545,6 +603,11 @@ def _cast(part: Any, dtype: DType, rule: Rule, entry: Any) -> Any:
             f"{dtype}, recorded at {listing.place(entry[-2:])}"
         )
     return part.astype(dtype)
+
+
+def _check_gradient(part: Any, rule: Rule, entry: Any) -> None:
+    subject = f"the gradient of {entry[0].operation.name} for {rule.operand}"
+    check_finite(as_operand(part), subject, f"recorded at {listing.place(entry[-2:])}")
 
 
 def _rule_of(rule: Rule, entry: Any) -> str:

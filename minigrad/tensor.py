@@ -85,9 +85,9 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether an operation on this tensor is recorded now.
+        """Whether this tensor wants a gradient.
 
-        True of a leaf, and of a computed tensor as long as its tape still holds it.
+        True of a leaf, and of a tensor that a tape recorded, until it is cut away.
         """
         if self.slot >= LEAF:
             return True
@@ -423,6 +423,8 @@ def tensor(
         TypeError: for complex or non-numeric data, and for a leaf that is not of a float
             dtype.
         ValueError: for ragged sequences.
+        TapeError: if a gradient would be lost: for a tensor that a tape has recorded, and for
+            lists of such tensors or of leaves (``mg.stack`` makes one tensor of them).
 
     >>> import minigrad as mg
     >>> mg.tensor([[1.0, 2.0]], requires_grad=True)
@@ -453,21 +455,32 @@ def asarray(
 def _new_tensor(
     data: TensorLike, dtype: Any, device: str | None, requires_grad: bool, *, copy: bool
 ) -> Tensor:
-    if isinstance(data, Tensor):
-        data = data.array
-    elif isinstance(data, list | tuple):
-        data = _without_tensors(data)
-    made = Tensor(arrays.make_array(data, dtype, device, copy=copy))
+    if _holds_gradient(data):
+        raise TapeError(
+            "making a new tensor of one that has a gradient would silently drop it: write "
+            "mg.stack([...]) for a list of tensors, t.astype(...) for another dtype, or "
+            "t.detach() if the gradient is not wanted"
+        )
+    made = Tensor(arrays.make_array(_without_tensors(data), dtype, device, copy=copy))
     if requires_grad:
         make_leaf(made)
     return made
 
 
-def _without_tensors(data: Any) -> Any:
-    """Nested lists of numbers for nested lists that may hold tensors, such as losses."""
+def _holds_gradient(data: Any) -> bool:
+    """Whether ``data`` is a tensor with a gradient, or nested lists that hold one."""
     if isinstance(data, list | tuple):
-        return [_without_tensors(item) for item in data]
-    return data.tolist() if isinstance(data, Tensor) else data
+        return any((isinstance(x, Tensor) and x.is_leaf) or _holds_gradient(x) for x in data)
+    return isinstance(data, Tensor) and not data.is_leaf and data.requires_grad
+
+
+def _without_tensors(data: Any) -> Any:
+    """The array of a tensor; nested lists of numbers for nested lists that hold tensors."""
+    if isinstance(data, Tensor):
+        return data.array
+    if isinstance(data, list | tuple):
+        return [x.tolist() if isinstance(x, Tensor) else _without_tensors(x) for x in data]
+    return data
 
 
 def make_leaf(made: Tensor) -> None:
@@ -504,8 +517,12 @@ def as_operand(value: Any) -> Any:
 
 
 def with_axes(value: TensorLike) -> Any:
-    """``value``, a tensor or array; a constant Tensor of a number or nested list."""
-    return value if isinstance(value, Tensor) or arrays.is_array(value) else asarray(value)
+    """``value``, a tensor or array; a Tensor of a number or nested list, stacked if need be."""
+    if isinstance(value, Tensor) or arrays.is_array(value):
+        return value
+    if isinstance(value, list | tuple) and any(isinstance(part, Tensor) for part in value):
+        return operations["stack"](value)
+    return asarray(value)
 
 
 def describe(value: Any) -> str:

@@ -252,4 +252,6 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return None if a is None or b is None else a + b
+    if a is None or b is None:
+        return a if b is None else b
+    return a + b

@@ -169,18 +169,19 @@ class Recurrent(nn.Module):
                 yield name, value
 
     def _cell_with(self, name: str) -> Cell | None:
-        """The cell that has the parameter of that name, such as ``weight_hh_l1``."""
+        """The cell that has the weight of that name, such as ``weight_hh_l1``."""
         for cell in self.__dict__.get("cells", ()):
-            for member, value in cell.members():
-                if member == name and isinstance(value, nn.Parameter):
-                    return cell
+            weight = name.removesuffix(cell.suffix)
+            if weight != name and weight.startswith(("weight_", "bias_")) and weight in vars(cell):
+                return cell
         return None
 
     def __getattr__(self, name: str) -> Any:
         cell = self._cell_with(name)
-        if cell is None:
+        weight = None if cell is None else getattr(cell, name.removesuffix(cell.suffix))
+        if weight is None:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return getattr(cell, name.removesuffix(cell.suffix))
+        return weight
 
     def __setattr__(self, name: str, value: Any) -> None:
         cell = self._cell_with(name)

@@ -26,6 +26,14 @@ class TBPTT:
                     rnn.clip_grad_norm_(parameters, 1.0)
                     optimizer.step()
                     optimizer.zero_grad()
+            if truncated.flush() is not None:  # the steps since the last update
+                ...
+
+    Everything that a step uses must be computed between two calls of :meth:`step`, from
+    parameters and data: what was computed before the loop (all embeddings of the stream at
+    once, say) is older than the window, and a constant from the first cut on. A loss that is
+    never followed by a gradient, at the end of the block, is dropped: that is what
+    :meth:`flush` is for. It reaches no further back than the steps that are still held.
 
     The state is carried simply by being used again. Steps older than ``k2`` are cut from the
     tape: whatever crosses the boundary is a constant from then on, and memory is bounded by

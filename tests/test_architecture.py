@@ -21,6 +21,7 @@ FLOORS = (
     "arrays",
     "listing",
     "containers",
+    "diagnosis",
     "tensor",
     "tape",
     "primitive",

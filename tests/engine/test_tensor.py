@@ -124,10 +124,30 @@ def test_a_dtype_can_be_asked_for() -> None:
 
 
 def test_tensors_in_a_list_give_their_values() -> None:
-    losses = [mg.tensor(1.5), leaf(2.5)]
+    losses = [mg.tensor(1.5), leaf(2.5).detach()]
     made = mg.tensor([losses, losses])
     assert made.tolist() == [[1.5, 2.5], [1.5, 2.5]]
     assert made.slot == CONSTANT
+
+
+def test_a_gradient_is_never_dropped_by_making_a_new_tensor() -> None:
+    x = leaf(2.5)
+    with mg.Tape():
+        y = x * 2.0
+        for data in ([mg.tensor(1.0), x], [y, y], [[y]], y):
+            for make in (mg.tensor, mg.asarray):
+                with pytest.raises(mg.TapeError, match=r"silently drop it: write mg.stack"):
+                    make(data)
+        assert mg.mean([x, y]).item() == 3.75
+        assert mg.tensor(x).tolist() == 2.5
+
+
+def test_lists_of_tensors_are_stacked_with_their_gradients() -> None:
+    w = leaf(2.0)
+    with mg.Tape() as tape:
+        loss = mg.mean([w**2, w**3]) + mg.tanh([w, w]).sum()
+    slope = 2.0 + 6.0 + 2.0 * (1.0 - np.tanh(2.0) ** 2)
+    assert tape.gradient(loss, w).item() == pytest.approx(slope)
 
 
 def test_requires_grad_makes_a_leaf_and_each_leaf_is_another() -> None:

@@ -463,3 +463,22 @@ def test_the_batch_of_a_batch_first_sequence_is_its_first_axis() -> None:
     layer = make_layer("gru", batch_first=True)
     with pytest.raises(ValueError, match=r"expects a state of shape \(2, 6, 4\), not \(2, 2, 4\)"):
         layer(zeros(6, TIME, INPUTS), zeros(2, BATCH, HIDDEN))
+
+
+def test_a_weight_that_is_assigned_again_and_again_is_the_one_used() -> None:
+    layer = rnn.GRU(2, 3, dtype="float64", rng=0)
+    xs = mg.tensor(np.ones((4, 1, 2)))
+    found = []
+    for scale in (1.0, 0.5, 0.25):
+        layer.weight_hh_l0 = layer.weight_hh_l0 * scale  # a tensor, as weight dropping makes it
+        found.append(layer(xs)[0].numpy()[-1, 0, 0])
+    assert len(set(found)) == 3
+
+
+def test_a_bias_can_be_given_to_a_layer_that_has_none() -> None:
+    layer = rnn.LSTM(2, 3, bias=False, dtype="float64", rng=0)
+    xs = mg.tensor(np.ones((4, 1, 2)))
+    before = layer(xs)[0].numpy()
+    layer.bias_ih_l0 = nn.Parameter(np.ones(12))
+    assert "bias_ih_l0" in layer.state_dict()
+    assert not np.allclose(layer(xs)[0].numpy(), before)
