@@ -2,6 +2,7 @@
 
 from minigrad import nn, optim
 from minigrad.arrays import set_default_dtype
+from minigrad.checkpoint import checkpoint
 from minigrad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from minigrad.diagnosis import debug
 from minigrad.ops import *  # noqa: F403
@@ -19,6 +20,7 @@ __all__ = [
     "TapeError",
     "Tensor",
     "asarray",
+    "checkpoint",
     "debug",
     "grad",
     "hessian",

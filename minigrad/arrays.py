@@ -8,7 +8,9 @@ before. Where the two libraries differ, the difference is settled here.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy
@@ -183,10 +185,46 @@ def random_like(rng: numpy.random.Generator, array: Array, shape: Sequence[int])
 
     On a GPU they are drawn there, by a generator that ``rng`` seeds.
     """
+    states = _states_before_drawing.get()
+    if states is not None:
+        states.setdefault(id(rng), (rng, rng.bit_generator.state))
     library = namespace(array)
     if library is not numpy:
         rng = library.random.default_rng(int(rng.integers(1 << 63)))
     return rng.random(shape, dtype="float32")
+
+
+#: Generators by id, and the states in which they were when :func:`remembered_draws` began.
+States: TypeAlias = "dict[int, tuple[numpy.random.Generator, Any]]"
+
+_states_before_drawing: ContextVar[States | None] = ContextVar("states", default=None)
+
+
+@contextmanager
+def remembered_draws() -> Iterator[States]:
+    """Collects the state that every generator had before it drew in this block."""
+    states: States = {}
+    outer = _states_before_drawing.get()
+    token = _states_before_drawing.set(states)
+    try:
+        yield states
+    finally:
+        _states_before_drawing.reset(token)
+        if outer is not None:
+            outer |= {key: state for key, state in states.items() if key not in outer}
+
+
+@contextmanager
+def repeated_draws(states: States) -> Iterator[None]:
+    """In this block the generators draw again what they drew from those states on."""
+    now = [(rng, rng.bit_generator.state) for rng, _ in states.values()]
+    for rng, state in states.values():
+        rng.bit_generator.state = state
+    try:
+        yield
+    finally:
+        for rng, state in now:
+            rng.bit_generator.state = state
 
 
 # --------------------------------------------------------------------------------------

@@ -105,8 +105,9 @@ def _row(
     number = str(slot - origin)
     if isinstance(entry.shape, list):
         count = len(entry.shape)
-        number += f"-{slot - origin + count - 1}"
-        result = f"{count} x {entry.shape[0]} {entry.dtype[0]}"
+        number += f"-{slot - origin + count - 1}" if count > 1 else ""
+        result = f"{count} x " if count > 1 else ""
+        result += f"{entry.shape[0]} {entry.dtype[0]}"
     else:
         result = f"{entry.shape} {entry.dtype}"
     operands = [_operand(slot, origin, leaf_names) for slot in entry.operands]
@@ -151,7 +152,7 @@ def short(value: Any) -> str:
         return f"({', '.join(map(short, value))})"
     if hasattr(value, "shape"):
         return f"<{value.shape} {value.dtype}>" if value.shape else str(value)
-    if callable(value):
+    if callable(value) or hasattr(value, "__name__"):
         return getattr(value, "__name__", type(value).__name__)
     if isinstance(value, slice):
         return ":".join("" if v is None else str(v) for v in (value.start, value.stop)) or ":"

@@ -249,7 +249,7 @@ def _named_by(rule: Callable[..., Any]) -> list[str]:
 # --------------------------------------------------------------------------------------
 # Calling an operation
 #
-# _any and _finished say what a call does. _unary and _binary are the same thing unrolled for
+# _any and finished say what a call does. _unary and _binary are the same thing unrolled for
 # the arrays of operations of one and two operands without settings, most of what a tape
 # records: they take a third of the time.
 # --------------------------------------------------------------------------------------
@@ -273,12 +273,12 @@ def _any(primitive: Primitive) -> Callable[..., Any]:
             out = forward(*values, **settings)
         except Exception as error:
             primitive.explain(error, values, settings)
-        return _finished(primitive, slots, values, settings, out)
+        return finished(primitive, slots, values, settings, out)
 
     return call
 
 
-def _finished(
+def finished(
     primitive: Primitive,
     slots: Sequence[int],
     values: Sequence[Any],
@@ -346,13 +346,13 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
             primitive.explain(error, (x,), {})
         shape = getattr(out, "shape", None)
         if not shape:  # no axes, several results, or no array at all
-            return _finished(primitive, (slot,), (x,), NO_SETTINGS, out)
+            return finished(primitive, (slot,), (x,), NO_SETTINGS, out)
         tape = active_tape.get()
         dtype = out.dtype
         if tape is None or slot < tape.base or dtype.kind != "f":
             return Tensor(out)
         if tape.checked:
-            return _finished(primitive, (slot,), (x,), NO_SETTINGS, out)
+            return finished(primitive, (slot,), (x,), NO_SETTINGS, out)
         plan = plans.get(3) or primitive.plan(3)
         operand_shape = x.shape
         operand_dtype = x.dtype
@@ -411,13 +411,13 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
             primitive.explain(error, (a, b), {})
         shape = getattr(out, "shape", None)
         if not shape:  # no axes, several results, or no array at all
-            return _finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
+            return finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         tape = active_tape.get()
         dtype = out.dtype
         if tape is None or dtype.kind != "f":
             return Tensor(out)
         if tape.checked:
-            return _finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
+            return finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         base = tape.base
         shapes: tuple[Any, ...]
         dtypes: tuple[Any, ...]

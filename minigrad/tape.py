@@ -239,7 +239,7 @@ class Tape:
                 "create_graph=True records the gradient on this tape: call it inside the "
                 "`with` block"
             )
-        found = self._play_back(target, seed, wanted, retain or create_graph, create_graph)
+        found = self.play_back(target, seed, wanted, retain or create_graph, create_graph)
 
         def result(name: str, source: Tensor) -> Tensor | None:
             gradient = found.get(source.slot)
@@ -271,25 +271,34 @@ class Tape:
         >>> w.grad
         tensor([2., 4.])
         """
-        for slot, gradient in self._play_back(target, seed, None, retain, False).items():
+        for slot, gradient in self.play_back(target, seed, None, retain, False).items():
             leaf = leaves.get(slot)
             if leaf is not None:
                 old = leaf.grad
                 total = gradient if old is None else old.array + gradient
                 leaf.grad = Tensor(as_array(total))
 
-    def _play_back(
+    def collapse(self, mark: int) -> None:
+        """Drop the entries since ``mark`` and keep their slots, which nobody may use again.
+
+        A checkpoint does this: one entry that can compute them again takes their place.
+        """
+        self.entries[mark - self.first :] = [None] * (self.mark() - mark)
+
+    def play_back(
         self,
         target: Tensor,
         seed: TensorLike,
         wanted: set[int] | None,
         retain: bool,
         create_graph: bool,
+        since: int = 0,
     ) -> dict[int, Any]:
         """Read the tape backwards from ``target``; return the gradients of ``wanted`` slots.
 
         ``None`` wants all leaves. The gradients are arrays; with ``create_graph`` they and
         everything that the rules are given are Tensors, so that the rules are recorded.
+        Entries before the mark ``since`` are not played.
         """
         self._check_target(target)
         seed = _seed_for(target, seed)
@@ -303,7 +312,9 @@ class Tape:
         base, start, first, entries = self.base, self.start, self.first, self.entries
         # Where no leaf is wanted, the entry of the lowest slot wanted and those below it need
         # not be played; leaves are wanted from everywhere.
-        stop = min(computed) if computed and computed == wanted else start - 1
+        stop = max(start, since) - 1
+        if computed and computed == wanted:
+            stop = max(stop, min(computed))
         last = target.slot if target.slot < LEAF else start - 1
         end = last + 1
         while start < end < self.mark() and entries[end - first] is entries[last - first]:
@@ -314,6 +325,10 @@ class Tape:
         try:
             for slot in range(last, stop, -1):
                 entry = entries[slot - first]
+                if entry is None:
+                    if slot in gradients:
+                        raise self._hidden_error()
+                    continue
                 plan, operands, saved, like, shape, dtype, *_ = entry
                 if computed and slot in computed and slot in gradients:
                     found[slot] = gradients[slot]
@@ -338,7 +353,7 @@ class Tape:
                             raise self._foreign_error()
                         if wanted is not None and parent not in wanted:
                             continue
-                    elif parent < start:
+                    elif parent < start and not (wanted and parent in wanted):
                         if parent < base:
                             continue
                         raise self._consumed_error("a tensor that this target depends on")
@@ -417,6 +432,12 @@ class Tape:
             f"{subject} was consumed by the gradient computed at {listing.place(self._consumer)}: "
             "give that call retain=True to read the tape again, or call tape.cut() after it to "
             "make what came before a constant"
+        )
+
+    def _hidden_error(self) -> TapeError:
+        return TapeError(
+            "this target depends on a tensor that was computed inside a checkpointed function and "
+            "is not one of its results: return it from there"
         )
 
     def _check_unchanged(self, slot: int, entry: Any) -> None:

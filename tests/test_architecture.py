@@ -35,6 +35,7 @@ FLOORS = (
     "ops.operators",
     "ops",
     "derivatives",
+    "checkpoint",
     "serialization",
     "nn.module",
     "nn.init",
