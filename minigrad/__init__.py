@@ -7,6 +7,7 @@ from minigrad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_gr
 from minigrad.diagnosis import debug
 from minigrad.ops import *  # noqa: F403
 from minigrad.ops import __all__ as _operations
+from minigrad.ops import linalg
 from minigrad.primitive import primitive
 from minigrad.serialization import SavedTensors, load, save
 from minigrad.tape import Tape, no_grad
@@ -27,6 +28,7 @@ __all__ = [
     "hvp",
     "jacobian",
     "jvp",
+    "linalg",
     "load",
     "nn",
     "no_grad",

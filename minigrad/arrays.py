@@ -273,3 +273,15 @@ def owner(array: Array) -> Array:
     while is_array(array.base):
         array = array.base
     return array
+
+
+def solve(a: Array, b: Array) -> Array:
+    """The x with  a x = b,  where stacks broadcast (as CuPy does not let them)."""
+    columns = b[:, None] if b.ndim == 1 else b
+    stacks = numpy.broadcast_shapes(a.shape[:-2], columns.shape[:-2])
+    library = namespace(a)
+    x = library.linalg.solve(
+        library.broadcast_to(a, stacks + a.shape[-2:]),
+        library.broadcast_to(columns, stacks + columns.shape[-2:]),
+    )
+    return x[..., 0] if b.ndim == 1 else x

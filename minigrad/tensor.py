@@ -308,8 +308,9 @@ class Tensor:
     def __setitem__(self, index: Any, value: Any) -> NoReturn:
         raise TypeError(
             "a tensor is never written to, since a tape may need its values: instead of "
-            "x[mask] = v write x = mg.where(mask, v, x), and build a tensor from pieces with "
-            "mg.stack or mg.concatenate"
+            "x[i] = v write x = mg.set_at(x, i, v), instead of x[mask] = v also "
+            "x = mg.where(mask, v, x), and build a tensor from pieces with mg.stack or "
+            "mg.concatenate"
         )
 
     # ---------------------------------------------------------------- methods
@@ -330,17 +331,85 @@ class Tensor:
         """:func:`minigrad.min`"""
         return operations["min"](self, axis=axis, keepdims=keepdims)
 
-    def argmax(self, axis: int | None = None) -> Tensor:
+    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """:func:`minigrad.prod`"""
+        return operations["prod"](self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """:func:`minigrad.var`"""
+        return operations["var"](self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """:func:`minigrad.std`"""
+        return operations["std"](self, axis=axis, ddof=ddof, keepdims=keepdims)
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        """:func:`minigrad.cumsum`"""
+        return operations["cumsum"](self, axis=axis)
+
+    def cumprod(self, axis: int | None = None) -> Tensor:
+        """:func:`minigrad.cumprod`"""
+        return operations["cumprod"](self, axis=axis)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """:func:`minigrad.argmax`"""
-        return operations["argmax"](self, axis=axis)
+        return operations["argmax"](self, axis=axis, keepdims=keepdims)
 
-    def all(self) -> Tensor:
-        """Whether every element is true, as a constant."""
-        return Tensor(arrays.as_array(self.array.all()))
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """:func:`minigrad.argmin`"""
+        return operations["argmin"](self, axis=axis, keepdims=keepdims)
 
-    def any(self) -> Tensor:
-        """Whether some element is true, as a constant."""
-        return Tensor(arrays.as_array(self.array.any()))
+    def argsort(self, axis: int | None = -1) -> Tensor:
+        """:func:`minigrad.argsort`"""
+        return operations["argsort"](self, axis=axis)
+
+    def all(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """:func:`minigrad.all`"""
+        return operations["all"](self, axis=axis, keepdims=keepdims)
+
+    def any(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """:func:`minigrad.any`"""
+        return operations["any"](self, axis=axis, keepdims=keepdims)
+
+    def clip(self, low: TensorLike, high: TensorLike) -> Tensor:
+        """:func:`minigrad.clip`"""
+        return operations["clip"](self, low, high)
+
+    def round(self, decimals: int = 0) -> Tensor:
+        """:func:`minigrad.round`"""
+        return operations["round"](self, decimals)
+
+    def dot(self, other: TensorLike) -> Tensor:
+        """:func:`minigrad.dot`"""
+        return operations["dot"](self, other)
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """:func:`minigrad.trace`"""
+        return operations["trace"](self, offset, axis1, axis2)
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """:func:`minigrad.diagonal`"""
+        return operations["diagonal"](self, offset, axis1, axis2)
+
+    def take(self, indices: TensorLike, axis: int | None = None) -> Tensor:
+        """:func:`minigrad.take`"""
+        return operations["take"](self, indices, axis=axis)
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
+        """:func:`minigrad.repeat`"""
+        return operations["repeat"](self, repeats, axis=axis)
+
+    def ravel(self) -> Tensor:
+        """:func:`minigrad.ravel`"""
+        return operations["ravel"](self)
+
+    def flatten(self) -> Tensor:
+        """:func:`minigrad.ravel`"""
+        return operations["ravel"](self)
+
+    def squeeze(self, axis: Axis = None) -> Tensor:
+        """:func:`minigrad.squeeze`"""
+        return operations["squeeze"](self, axis=axis)
 
     def reshape(self, *shape: Any) -> Tensor:
         """:func:`minigrad.reshape`; takes the lengths one by one or as a tuple."""
@@ -386,7 +455,7 @@ class Tensor:
 #: An axis, several axes, or ``None`` for all of them.
 Axis = int | tuple[int, ...] | None
 
-_NUMPY_SPELLINGS: Final = {"absolute": "abs", "amax": "max", "amin": "min"}
+_NUMPY_SPELLINGS: Final = {"absolute": "abs", "amax": "max", "amin": "min", "around": "round"}
 
 
 def _called_through_numpy(name: str, args: tuple[Any, ...], settings: dict[str, Any]) -> Any:

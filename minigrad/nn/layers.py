@@ -1,16 +1,17 @@
-"""Layers: Linear, Embedding, Dropout."""
+"""Layers: Linear, Embedding, LayerNorm, Dropout."""
 
 from __future__ import annotations
 
-from math import sqrt
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from minigrad import arrays
 from minigrad.arrays import TensorLike
 from minigrad.nn import init
 from minigrad.nn.module import Module, Parameter
-from minigrad.ops import linear, matmul, multiply
-from minigrad.tensor import Tensor, as_operand, asarray, describe, with_axes
+from minigrad.ops import astype, linear, matmul, mean, multiply, sqrt, square
+from minigrad.tensor import Tensor, asarray, describe, with_axes
 
 
 class Linear(Module):
@@ -47,7 +48,7 @@ class Linear(Module):
         rng: Any = None,
     ) -> None:
         rng = arrays.generator(rng)
-        bound = 1.0 / sqrt(in_features) if in_features else 0.0
+        bound = 1.0 / math.sqrt(in_features) if in_features else 0.0
         made = {"rng": rng, "dtype": dtype, "device": device}
         self.weight = Parameter(init.uniform((out_features, in_features), -bound, bound, **made))
         self.bias = (
@@ -106,6 +107,82 @@ class Embedding(Module):
         return self.weight[numbers]
 
 
+class LayerNorm(Module):
+    """(x - mean) / sqrt(variance + eps) weight + bias,  over the last axes of x.
+
+    The variance is the mean squared deviation. A float16 x is computed with in float32.
+
+    Args:
+        normalized_shape: the lengths of the axes that mean and variance are taken over, the
+            last ones of x; an integer for the last one alone.
+        eps: what keeps the root away from 0.
+        elementwise_affine: whether there are a weight and a bias.
+        bias: whether there is a bias, if there is a weight.
+        dtype: that of the parameters, float32 by default.
+        device: that of the parameters.
+
+    Attributes:
+        weight: of the normalized shape, ones at first; or ``None``.
+        bias: of the normalized shape, zeros at first; or ``None``.
+
+    Ba, Kiros and Hinton, Layer normalization, 2016.
+
+    Raises ``ValueError`` if the last axes of x have other lengths, and ``TypeError`` if x is
+    not of a float dtype.
+
+    >>> from minigrad import nn
+    >>> import minigrad as mg
+    >>> nn.LayerNorm(2)(mg.tensor([[1.0, 3.0], [0.0, 0.0]]))
+    tensor([[-0.999995,  0.999995],
+            [ 0.      ,  0.      ]])
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: Any = None,
+        device: str | None = None,
+    ) -> None:
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else (*normalized_shape,)
+        if not shape:
+            raise ValueError("LayerNorm needs at least one axis to normalize over")
+        made = {"dtype": dtype, "device": device}
+        self.normalized_shape = shape
+        self.eps = eps
+        self.weight = Parameter(init.ones(shape, **made)) if elementwise_affine else None
+        self.bias = Parameter(init.zeros(shape, **made)) if elementwise_affine and bias else None
+
+    def forward(self, x: TensorLike) -> Tensor:
+        """(..., *normalized_shape) -> the same shape"""
+        if not isinstance(x, Tensor):
+            x = asarray(x)
+        axes = tuple(range(-len(self.normalized_shape), 0))
+        if x.shape[axes[0] :] != self.normalized_shape:
+            raise ValueError(
+                f"LayerNorm expects {self.normalized_shape} as the last axes, not a tensor of "
+                f"shape {x.shape}"
+            )
+        if x.dtype.kind != "f":
+            raise TypeError(f"LayerNorm needs a float tensor, not {describe(x)}")
+        wide = astype(x, "float32") if x.dtype == "float16" else x  # squares would overflow
+        centred = wide - mean(wide, axes, keepdims=True)
+        variance = mean(square(centred), axes, keepdims=True)
+        out = centred / sqrt(variance + self.eps)
+        if self.weight is not None:
+            out = out * self.weight
+        if self.bias is not None:
+            out = out + self.bias
+        return astype(out, x.dtype) if x.dtype == "float16" else out
+
+    def extra_repr(self) -> str:
+        """The normalized shape and eps."""
+        return f"{self.normalized_shape}, eps={self.eps}"
+
+
 class Dropout(Module):
     """In training, sets each element to 0 with probability p and scales the rest by 1/(1-p).
 
@@ -134,12 +211,13 @@ class Dropout(Module):
 
     def forward(self, x: TensorLike) -> Tensor:
         """Any shape -> the same shape."""
-        x = with_axes(x)
+        if not isinstance(x, Tensor):
+            x = asarray(x)
         if not self.training or not self.p:
             return x
         if x.dtype.kind != "f":
             raise TypeError(f"Dropout needs a float tensor, not {describe(x)}")
-        kept = arrays.random_like(self.rng, as_operand(x), x.shape) >= self.p
+        kept = arrays.random_like(self.rng, x.array, x.shape) >= self.p
         return multiply(x, kept.astype(x.dtype) * (1.0 / (1.0 - self.p)))
 
     def extra_repr(self) -> str:

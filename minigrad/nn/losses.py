@@ -1,14 +1,155 @@
-"""Losses."""
+"""Losses: how far predictions are from targets, in one number or one per position.
+
+All take a ``mask`` and a ``reduction``, and mean the same by them:
+
+mask
+    booleans or weights, one for each loss: how much it counts. What it multiplies by 0 must
+    be finite all the same.
+reduction
+    ``"mean"`` (weighted by the mask), ``"sum"``, or ``"none"`` for every loss by itself.
+
+A loss has the dtype of the predictions: targets and masks are cast to it.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from minigrad.arrays import TensorLike, check_positions, device_of, namespace
-from minigrad.ops import log_softmax, reshape
+from minigrad.arrays import Array, TensorLike, check_positions, device_of, is_array, namespace
+from minigrad.ops import astype, clip, log_softmax, logaddexp, reshape, square
 from minigrad.tensor import Tensor, asarray, describe
 
 Reduction = Literal["mean", "sum", "none"]
+
+
+def mse_loss(
+    predictions: TensorLike,
+    targets: TensorLike,
+    mask: TensorLike = None,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The squared error  (prediction - target)^2.
+
+    Args:
+        predictions: floats of any shape.
+        targets: numbers of the same shape.
+        mask, reduction: see :mod:`minigrad.nn.losses`.
+
+    Raises:
+        ValueError: if the shapes differ, the reduction is unknown, or there is nothing to
+            average.
+        TypeError: if the predictions are not floats.
+
+    >>> from minigrad import nn
+    >>> import minigrad as mg
+    >>> nn.mse_loss(mg.tensor([1.0, 2.0]), mg.tensor([1.0, 4.0]))
+    tensor(2.)
+    """
+    predictions, targets = _compared("mse_loss", predictions, targets)
+    return _reduced("mse_loss", square(predictions - targets), mask, reduction)
+
+
+def huber_loss(
+    predictions: TensorLike,
+    targets: TensorLike,
+    mask: TensorLike = None,
+    *,
+    delta: float = 1.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Half the squared error d, but linear in d where it is larger than delta.
+
+    d^2 / 2  where  |d| <= delta,  and  delta (|d| - delta / 2)  elsewhere.
+
+    Huber, Robust estimation of a location parameter, 1964.
+
+    Args:
+        predictions, targets, mask, reduction: as for :func:`mse_loss`.
+        delta: how large an error may be before it counts as an outlier; above 0.
+
+    Raises what :func:`mse_loss` raises, and ``ValueError`` if delta is not positive.
+
+    >>> from minigrad import nn
+    >>> import minigrad as mg
+    >>> nn.huber_loss(mg.tensor([1.0, 3.0]), mg.tensor([0.0, 0.0]), reduction="none")
+    tensor([0.5, 2.5])
+    """
+    if not delta > 0.0:
+        raise ValueError(f"huber_loss: delta is above 0, not {delta}")
+    predictions, targets = _compared("huber_loss", predictions, targets)
+    error = predictions - targets
+    # With c, the error kept within delta, both cases are  c (d - c/2),  whose slope is c.
+    kept = clip(error, -delta, delta)
+    return _reduced("huber_loss", kept * (error - 0.5 * kept), mask, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    logits: TensorLike,
+    targets: TensorLike,
+    mask: TensorLike = None,
+    *,
+    pos_weight: TensorLike = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """-p t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)),  for logits x and targets t, in nats.
+
+    Computed as  p t log(1 + e^-x) + (1 - t) log(1 + e^x),  without overflow, and exact where
+    sigmoid would round to 0 or 1.
+
+    Args:
+        logits: floats of any shape.
+        targets: numbers of the same shape, from 0 to 1.
+        pos_weight: p, how much more a positive counts than a negative; a number, or an array
+            that broadcasts to the logits' shape. 1 by default.
+        mask, reduction: see :mod:`minigrad.nn.losses`.
+
+    Raises what :func:`mse_loss` raises, and ``ValueError`` if pos_weight does not broadcast.
+
+    >>> from minigrad import nn
+    >>> import minigrad as mg
+    >>> logits, targets = mg.tensor([0.0, 1000.0]), mg.tensor([1.0, 0.0])
+    >>> nn.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    tensor([6.931472e-01, 1.000000e+03])
+    """
+    name = "binary_cross_entropy_with_logits"
+    logits, targets = _compared(name, logits, targets)
+    positive = targets
+    if pos_weight is not None:
+        positive = targets * _constant(pos_weight, logits)
+        if positive.shape != logits.shape:
+            raise ValueError(
+                f"{name}: pos_weight broadcasts to the logits {describe(logits)}, and is "
+                f"{describe(asarray(pos_weight))}"
+            )
+    losses = positive * logaddexp(-logits, 0.0) + (1.0 - targets) * logaddexp(logits, 0.0)
+    return _reduced(name, losses, mask, reduction)
+
+
+def nll_loss(
+    log_probabilities: TensorLike,
+    targets: TensorLike,
+    mask: TensorLike = None,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The negative log-likelihood  -log_probabilities[..., target].
+
+    Args:
+        log_probabilities: (..., classes), floats, as ``mg.log_softmax`` gives them; unlike
+            in PyTorch the classes are the last axis.
+        targets: (...), integers in 0 .. classes - 1; also where the mask is 0.
+        mask, reduction: see :mod:`minigrad.nn.losses`.
+
+    Raises what :func:`cross_entropy` raises.
+
+    >>> from minigrad import nn
+    >>> import minigrad as mg
+    >>> nn.nll_loss(mg.log(mg.tensor([[0.5, 0.5], [0.0625, 0.9375]])), [0, 0], reduction="none")
+    tensor([0.6931472, 2.7725887])
+    """
+    scores, positions = _classified("nll_loss", log_probabilities, targets)
+    return _reduced("nll_loss", _surprisal(scores, positions), mask, reduction)
 
 
 def cross_entropy(
@@ -16,23 +157,27 @@ def cross_entropy(
     targets: TensorLike,
     mask: TensorLike = None,
     *,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """The negative log-likelihood of integer ``targets`` under  softmax(logits),  in nats.
 
-    -logits[..., target] + logsumexp(logits, -1),  computed without overflow.
+    -logits[..., target] + logsumexp(logits, -1),  computed without overflow. With label
+    smoothing e it is the cross-entropy of a distribution that gives  1 - e  to the target and
+    shares e among all classes.
+
+    Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, Rethinking the Inception architecture for
+    computer vision, 2016.
 
     Args:
         logits: (..., classes), floats; unlike in PyTorch the classes are the last axis.
-        targets: (...), integers in 0 .. classes - 1.
-        mask: (...), booleans or weights: how much each position counts. Targets where it is
-            0 must be valid numbers all the same.
-        reduction: ``"mean"`` over positions (weighted by the mask), ``"sum"``, or
-            ``"none"`` for the loss of every position.
+        targets: (...), integers in 0 .. classes - 1; also where the mask is 0.
+        label_smoothing: e, in [0, 1].
+        mask, reduction: see :mod:`minigrad.nn.losses`.
 
     Raises:
-        ValueError: if the shapes do not fit, the reduction is unknown, or there is nothing
-            to average.
+        ValueError: if the shapes do not fit, the reduction is unknown, there is nothing
+            to average, or the label smoothing is not in [0, 1].
         TypeError: if the targets are not integers.
         IndexError: if a target is not a class.
 
@@ -42,25 +187,69 @@ def cross_entropy(
     >>> nn.cross_entropy(logits, mg.tensor([0, 1]), reduction="none")
     tensor([0.6931472, 0.       ])
     """
-    if not isinstance(logits, Tensor):
-        logits = asarray(logits)
-    positions = asarray(targets).array
-    if logits.ndim < 1 or positions.shape != logits.shape[:-1]:
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: the label smoothing is in [0, 1], not {label_smoothing}")
+    logits, positions = _classified("cross_entropy", logits, targets)
+    scores = log_softmax(logits)
+    losses = _surprisal(scores, positions)
+    if label_smoothing:
+        losses = (1.0 - label_smoothing) * losses - label_smoothing * scores.mean(-1)
+    return _reduced("cross_entropy", losses, mask, reduction)
+
+
+def _compared(name: str, predictions: TensorLike, targets: TensorLike) -> tuple[Tensor, Tensor]:
+    """Predictions and targets as tensors of one shape and dtype."""
+    predictions = predictions if isinstance(predictions, Tensor) else asarray(predictions)
+    if predictions.dtype.kind != "f":
+        raise TypeError(f"{name}: the predictions are floats, not {describe(predictions)}")
+    if not isinstance(targets, Tensor):
+        targets = _constant(targets, predictions)
+    elif targets.dtype != predictions.dtype:
+        targets = astype(targets, predictions.dtype)
+    if targets.shape != predictions.shape:
         raise ValueError(
-            f"cross_entropy: logits (..., classes) need targets (...), and these are "
-            f"{describe(logits)} and {describe(positions)}"
+            f"{name}: predictions and targets have one shape, and these are "
+            f"{describe(predictions)} and {describe(targets)}"
         )
-    classes = logits.shape[-1]
-    check_positions(positions, classes, "the targets of cross_entropy")
-    scores = reshape(log_softmax(logits), (-1, classes))
+    return predictions, targets
+
+
+def _classified(name: str, scores: TensorLike, targets: TensorLike) -> tuple[Tensor, Array]:
+    """Scores (..., classes) as a tensor, and the targets (...) as an array of class numbers."""
+    scores = scores if isinstance(scores, Tensor) else asarray(scores)
+    positions = asarray(targets).array
+    if scores.ndim < 1 or positions.shape != scores.shape[:-1]:
+        raise ValueError(
+            f"{name}: scores (..., classes) need targets (...), and these are "
+            f"{describe(scores)} and {describe(positions)}"
+        )
+    check_positions(positions, scores.shape[-1], f"the targets of {name}")
+    return scores, positions
+
+
+def _constant(value: TensorLike, like: Tensor) -> Tensor:
+    """A constant of the dtype of ``like``; numbers and lists are put on its device, too."""
+    placed = isinstance(value, Tensor) or is_array(value)
+    return asarray(value, like.dtype, device=None if placed else like.device)
+
+
+def _surprisal(scores: Tensor, positions: Array) -> Tensor:
+    """-scores[..., position],  for every position"""
     rows = namespace(positions).arange(positions.size)
-    losses = reshape(0.0 - scores[rows, positions.reshape(-1)], positions.shape)
-    count: TensorLike = positions.size
+    table = reshape(scores, (-1, scores.shape[-1]))
+    return reshape(0.0 - table[rows, positions.reshape(-1)], positions.shape)  # 0, never -0
+
+
+def _reduced(name: str, losses: Tensor, mask: TensorLike, reduction: Reduction) -> Tensor:
+    """The losses, weighted by the mask, and put together as the reduction says."""
+    if losses.dtype == "float16":  # whose sums overflow at 65504
+        return astype(_reduced(name, astype(losses, "float32"), mask, reduction), "float16")
+    count: TensorLike = losses.size
     if mask is not None:
-        weights = asarray(mask, losses.dtype)
-        if weights.shape != positions.shape:
+        weights = _constant(mask, losses)
+        if weights.shape != losses.shape:
             raise ValueError(
-                f"cross_entropy: the mask is {describe(weights)}, the targets {describe(positions)}"
+                f"{name}: the mask is {describe(weights)}, and the losses are {describe(losses)}"
             )
         losses = losses * weights
         count = weights.sum()
@@ -70,6 +259,6 @@ def cross_entropy(
         return losses.sum()
     if reduction != "mean":
         raise ValueError(f"the reduction is 'mean', 'sum' or 'none', not {reduction!r}")
-    if (mask is None or device_of(positions) == "cpu") and not count:
-        raise ValueError("cross_entropy: there is nothing to average (no targets, or all masked)")
+    if (mask is None or device_of(losses.array) == "cpu") and not count:
+        raise ValueError(f"{name}: there is nothing to average (no losses, or all masked)")
     return losses.sum() / count

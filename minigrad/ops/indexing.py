@@ -1,4 +1,4 @@
-"""Reading parts of a tensor, and the adding that is its gradient."""
+"""Reading parts of a tensor, the adding that is its gradient, and replacing parts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
 
-from minigrad.arrays import TensorLike, add_at, is_array, namespace
+from minigrad.arrays import TensorLike, add_at, common_namespace, is_array, namespace
+from minigrad.ops.axes import at, place
+from minigrad.ops.shapes import broadcast_to, ravel, reshape
 from minigrad.primitive import operation, primitive
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, with_axes
 
 
 @primitive
@@ -62,15 +64,18 @@ def getitem(x: TensorLike, index: Any) -> Tensor:
     >>> x[[0, 0, 1]].shape
     (3, 2)
     """
+    return _getitem(x, index=_plain_index(index, x))
+
+
+def _plain_index(index: Any, x: Any) -> Any:
+    """An index without tensors and lists; those become arrays where x is."""
     if isinstance(index, tuple):
-        index = tuple([_plain(part, x) for part in index])
-    else:
-        index = _plain(index, x)
-    return _getitem(x, index=index)
+        return tuple([_plain(part, x) for part in index])
+    return _plain(index, x)
 
 
 def _plain(part: Any, x: Any) -> Any:
-    """A part of an index without tensors and lists; those become arrays where x is."""
+    """One part of such an index."""
     if isinstance(part, list):
         array = x.array if isinstance(x, Tensor) else x
         return namespace(array).asarray(part, dtype=None if part else int)
@@ -82,12 +87,110 @@ def _plain(part: Any, x: Any) -> Any:
 
 
 @operation
-@primitive
-def argmax(x: TensorLike, /, axis: int | None = None) -> Tensor:
-    """The position of the (first) largest element along an axis, as a constant.
+def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
+    """The elements (without an axis) or slices along an axis at the positions ``indices``.
 
     >>> import minigrad as mg
-    >>> mg.argmax(mg.tensor([1.0, 3.0, 2.0]))
-    tensor(1)
+    >>> mg.take(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 0, 1], axis=1)
+    tensor([[2., 1., 2.],
+            [4., 3., 4.]])
     """
-    return x.argmax(axis)
+    x = with_axes(x)
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = place("take", axis, x.shape)
+    positions = _positions("take", indices, x)
+    return getitem(x, at(axis, positions) if axis else positions)
+
+
+def _positions(name: str, indices: Any, x: Any) -> Any:
+    """An array of integers where x is."""
+    plain = _plain(list(indices) if isinstance(indices, tuple) else indices, x)
+    array = namespace(x.array if isinstance(x, Tensor) else x).asarray(plain)
+    if array.dtype.kind not in "iu":
+        raise IndexError(f"{name}: indices are integers, not {array.dtype}")
+    return array
+
+
+@operation
+def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -> Tensor:
+    """In each row of x along an axis, the elements at the positions in that row of ``indices``.
+
+    Without an axis both are read as one row.
+
+    >>> import minigrad as mg
+    >>> mg.take_along_axis(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), [[1], [0]], axis=1)
+    tensor([[2.],
+            [3.]])
+    """
+    x = with_axes(x)
+    positions = _positions("take_along_axis", indices, x)
+    if axis is None:
+        x, positions, axis = ravel(x), positions.ravel(), 0
+    axis = place("take_along_axis", axis, x.shape)
+    if positions.ndim != x.ndim:
+        raise ValueError(
+            f"take_along_axis: indices of shape {positions.shape} have not as many axes as a "
+            f"shape {x.shape}"
+        )
+    library = namespace(positions)
+    grid = [
+        library.arange(length).reshape([-1 if i == own else 1 for i in range(x.ndim)])
+        for own, length in enumerate(x.shape)
+    ]
+    grid[axis] = positions
+    return getitem(x, tuple(grid))
+
+
+@primitive
+def _set_at(x: TensorLike, value: TensorLike, /, index: Any) -> Tensor:
+    if common_namespace(x, value).result_type(x, value).kind != x.dtype.kind:
+        raise TypeError(f"{x.dtype} does not hold the value; cast x with .astype(...) first")
+    out = x.copy()
+    out[index] = value
+    return out
+
+
+def _set_at_value_rule(g: Any, index: Any, operand_shape: tuple[int, ...]) -> Any:
+    """The gradient of the elements that were set, summed where the value was broadcast."""
+    part = _getitem(g, index=index)
+    extra = part.ndim - len(operand_shape)
+    repeated = tuple(
+        [i for i, n in enumerate(part.shape) if i < extra or operand_shape[i - extra] != n]
+    )
+    return part.sum(axis=repeated, keepdims=True).reshape(operand_shape)
+
+
+_set_at.rules(
+    x=lambda g, index: _set_at(g, 0.0, index=index),
+    value=_set_at_value_rule,
+)
+
+
+@operation
+def set_at(x: TensorLike, index: Any, value: TensorLike) -> Tensor:
+    """x with ``value`` at ``index``: what ``x[index] = value`` makes of an array.
+
+    ``index`` is anything that reads a part of x; ``value`` broadcasts to that part. At a
+    position that an array of integers names several times, the last value stays.
+
+    Raises ``TypeError`` for a value of a kind that x cannot hold, floats among integers.
+
+    >>> import minigrad as mg
+    >>> mg.set_at(mg.tensor([1.0, 2.0, 3.0]), slice(1, None), 0.0)
+    tensor([1., 0., 0.])
+    """
+    x = with_axes(x)
+    index = _plain_index(index, x)
+    if isinstance(value, int | float) or _names_each_position_once(index):
+        return _set_at(x, value, index=index)
+    array = x.array if isinstance(x, Tensor) else x
+    library = namespace(array)
+    try:
+        named = library.arange(array.size).reshape(array.shape)[index]
+    except IndexError as error:
+        raise IndexError(f"set_at: {error}") from error
+    positions, from_end = library.unique(named.ravel()[::-1], return_index=True)
+    values = ravel(broadcast_to(with_axes(value), named.shape))
+    last = getitem(values, named.size - 1 - from_end)
+    return reshape(_set_at(ravel(x), last, index=positions), array.shape)

@@ -4,44 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.ops import elementwise as e
+from minigrad.ops import arithmetic as a
+from minigrad.ops import comparisons as c
 from minigrad.ops.indexing import getitem
-from minigrad.ops.linear_algebra import matmul
+from minigrad.ops.products import matmul
 from minigrad.tensor import Tensor
 
 
-def equal(a: Tensor, b: Any) -> Any:
-    """a == b, where nothing equals None."""
-    return e.equal(a, float("nan") if b is None else b)
+def equal(x: Tensor, y: Any) -> Any:
+    """x == y, where nothing equals None."""
+    return c.equal(x, float("nan") if y is None else y)
 
 
-def not_equal(a: Tensor, b: Any) -> Any:
-    """a != b, where everything differs from None."""
-    return e.not_equal(a, float("nan") if b is None else b)
+def not_equal(x: Tensor, y: Any) -> Any:
+    """x != y, where everything differs from None."""
+    return c.not_equal(x, float("nan") if y is None else y)
 
 
 # Bound directly, and not called by methods: that would double what a small operation costs.
 for name, operation in {
-    "__add__": e.add,
-    "__radd__": lambda b, a: e.add(a, b),
-    "__sub__": e.subtract,
-    "__rsub__": lambda b, a: e.subtract(a, b),
-    "__mul__": e.multiply,
-    "__rmul__": lambda b, a: e.multiply(a, b),
-    "__truediv__": e.divide,
-    "__rtruediv__": lambda b, a: e.divide(a, b),
-    "__pow__": e.power,
-    "__rpow__": lambda b, a: e.power(a, b),
+    "__add__": a.add,
+    "__radd__": lambda y, x: a.add(x, y),
+    "__sub__": a.subtract,
+    "__rsub__": lambda y, x: a.subtract(x, y),
+    "__mul__": a.multiply,
+    "__rmul__": lambda y, x: a.multiply(x, y),
+    "__truediv__": a.divide,
+    "__rtruediv__": lambda y, x: a.divide(x, y),
+    "__pow__": a.power,
+    "__rpow__": lambda y, x: a.power(x, y),
     "__matmul__": matmul,
-    "__rmatmul__": lambda b, a: matmul(a, b),
-    "__neg__": e.negative,
-    "__abs__": e.abs,
+    "__rmatmul__": lambda y, x: matmul(x, y),
+    "__neg__": a.negative,
+    "__abs__": a.abs,
     "__eq__": equal,
     "__ne__": not_equal,
-    "__lt__": e.less,
-    "__le__": e.less_equal,
-    "__gt__": e.greater,
-    "__ge__": e.greater_equal,
+    "__lt__": c.less,
+    "__le__": c.less_equal,
+    "__gt__": c.greater,
+    "__ge__": c.greater_equal,
     "__getitem__": getitem,
 }.items():
     setattr(Tensor, name, operation)

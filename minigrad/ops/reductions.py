@@ -1,14 +1,16 @@
-"""Operations that reduce axes: sums, extremes, and the softmax family."""
+"""Reductions: sums, means, products, extremes."""
 
 from __future__ import annotations
 
-from math import inf, prod
-from operator import index
+from math import prod as product
 from typing import Any
 
-from minigrad.arrays import TensorLike, namespace
-from minigrad.ops.elementwise import divide, exp, where
-from minigrad.ops.shapes import astype, broadcast_to
+from minigrad.arrays import TensorLike
+from minigrad.ops.arithmetic import divide
+from minigrad.ops.axes import places
+from minigrad.ops.comparisons import where
+from minigrad.ops.cumulative import products_after, products_before
+from minigrad.ops.shapes import astype, broadcast_to, moveaxis
 from minigrad.primitive import operation, primitive
 from minigrad.tensor import Axis, Tensor, with_axes
 
@@ -25,7 +27,7 @@ def sum(x: TensorLike, /, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return x.sum(axis, keepdims=keepdims)
 
 
-sum.rules(x=lambda g, operand_shape, axis, keepdims: _spread(g, operand_shape, axis, keepdims))
+sum.rules(x=lambda g, operand_shape, axis, keepdims: spread(g, operand_shape, axis, keepdims))
 
 
 @operation
@@ -39,16 +41,99 @@ def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     tensor([1.5, 3.5])
     """
     x = with_axes(x)
-    axes = _axes(axis, x.ndim)
-    if any(not -x.ndim <= a < x.ndim for a in axes) or len({*axes}) < len(axes):
-        raise ValueError(f"mean: axis={axis} does not fit a shape {x.shape}")
+    axes = places("mean", axis, x.shape)
     if x.dtype == "float16":  # whose sums overflow at 65504
         return astype(mean(astype(x, "float32"), axis, keepdims), "float16")
     total = sum(x, axis=axis, keepdims=keepdims)
-    count = prod(x.shape[i] for i in axes)
+    count = _count(x.shape, axes)
     if not count:
         raise ValueError(f"mean: no elements to average, the shape is {x.shape} and axis={axis}")
     return divide(total, count)
+
+
+@operation
+@primitive
+def var(x: TensorLike, /, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """The variance over an axis, several axes, or all:  sum (x_i - mean)^2 / (n - ddof).
+
+    Raises ``ValueError`` over no more than ``ddof`` elements.
+
+    >>> import minigrad as mg
+    >>> mg.var(mg.tensor([1.0, 2.0, 3.0]), ddof=1)
+    tensor(1.)
+    """
+    _freedom(x.shape, axis, ddof)
+    return narrowed(widened(x).var(axis, ddof=ddof, keepdims=keepdims), x)
+
+
+def _freedom(shape: tuple[int, ...], axis: Axis, ddof: float) -> float:
+    """n - ddof"""
+    count = _count(shape, places("var", axis, shape))
+    if count <= ddof:
+        raise ValueError(f"{count} elements have no variance with ddof={ddof}")
+    return count - ddof
+
+
+def _var_rule(g: Any, x: Any, axis: Axis, ddof: float, keepdims: bool) -> Any:
+    """2 (x_i - mean) / (n - ddof)"""
+    centred = x - mean(x, axis, keepdims=True)
+    return spread(g, x.shape, axis, keepdims) * (centred * (2.0 / _freedom(x.shape, axis, ddof)))
+
+
+var.rules(x=_var_rule)
+
+
+@operation
+@primitive
+def std(x: TensorLike, /, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """The standard deviation, the square root of :func:`var`.
+
+    The derivative is taken to be 0 where all elements are equal.
+
+    >>> import minigrad as mg
+    >>> mg.std(mg.tensor([1.0, 2.0, 3.0]), ddof=1)
+    tensor(1.)
+    """
+    _freedom(x.shape, axis, ddof)
+    return narrowed(widened(x).std(axis, ddof=ddof, keepdims=keepdims), x)
+
+
+def _std_rule(g: Any, x: Any, out: Any, axis: Axis, ddof: float, keepdims: bool) -> Any:
+    """(x_i - mean) / (n - ddof) / std"""
+    per_std = spread(over(g, out), x.shape, axis, keepdims)
+    centred = x - mean(x, axis, keepdims=True)
+    return per_std * (centred * (1.0 / _freedom(x.shape, axis, ddof)))
+
+
+std.rules(x=_std_rule)
+
+
+@operation
+@primitive
+def prod(x: TensorLike, /, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The product over an axis, several axes, or all.
+
+    Its derivatives are right where elements are 0, too.
+
+    >>> import minigrad as mg
+    >>> mg.prod(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=1)
+    tensor([ 2., 12.])
+    """
+    return x.prod(axis, keepdims=keepdims)
+
+
+def _prod_rule(g: Any, x: Any, axis: Axis, keepdims: bool) -> Any:
+    """The product of the other elements: of those before and of those after each."""
+    axes = places("prod", axis, x.shape)
+    last = tuple(range(-len(axes), 0))
+    moved = moveaxis(x, axes, last)
+    rows = moved.reshape((*moved.shape[: x.ndim - len(axes)], _count(x.shape, axes)))
+    along = rows.ndim - 1
+    others = products_before(rows, along) * products_after(rows, along)
+    return spread(g, x.shape, axis, keepdims) * moveaxis(others.reshape(moved.shape), last, axes)
+
+
+prod.rules(x=_prod_rule)
 
 
 @operation
@@ -78,87 +163,41 @@ def min(x: TensorLike, /, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def _extreme_rule(g: Any, x: Any, out: Any, axis: Axis, keepdims: bool) -> Any:
     """Every element that attains the extreme gets 1 / (their number) of the gradient."""
     wide = "float64" if x.dtype == "float64" else "float32"
-    attains = (x == _spread(out, x.shape, axis, keepdims)).astype(wide)
+    attains = (x == spread(out, x.shape, axis, keepdims)).astype(wide)
     count = attains.sum(axis=axis, keepdims=True)
-    return _spread(g, x.shape, axis, keepdims) * (attains / count).astype(x.dtype)
+    return spread(g, x.shape, axis, keepdims) * (attains / count).astype(x.dtype)
 
 
 max.rules(x=_extreme_rule)
 min.rules(x=_extreme_rule)
 
 
-@operation
-@primitive
-def logsumexp(x: TensorLike, /, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))), without overflow.
-
-    >>> import minigrad as mg
-    >>> mg.logsumexp(mg.tensor([1000.0, 0.0]))
-    tensor(1000.)
-    """
-    xp = namespace(x)
-    top = x.max(axis, keepdims=True)
-    top = xp.where(xp.isfinite(top), top, 0.0)
-    total = xp.exp(x - top).sum(axis, keepdims=True)
-    total = xp.where(total > 0, xp.log(xp.where(total > 0, total, 1.0)) + top, -xp.inf)
-    return total if keepdims else total.reshape(x.sum(axis).shape)
+def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    """How many elements there are along these axes."""
+    return product([shape[i] for i in axes])
 
 
-def _logsumexp_rule(g: Any, x: Any, out: Any, axis: Axis, keepdims: bool) -> Any:
-    """g softmax(x), and 0 where all elements are -inf."""
-    finite = where(out == -inf, 0.0, out)
-    return _spread(g, x.shape, axis, keepdims) * exp(x - _spread(finite, x.shape, axis, keepdims))
+def widened(x: Any) -> Any:
+    """x in floats in which squares add up: those of float16 overflow at 65504."""
+    if x.dtype.kind != "f":
+        return x.astype("float64")
+    return x.astype("float32") if x.dtype == "float16" else x
 
 
-logsumexp.rules(x=_logsumexp_rule)
+def narrowed(out: Any, x: Any) -> Any:
+    """What was computed of ``widened(x)``, in float16 again if x is."""
+    return out.astype("float16") if x.dtype == "float16" else out
 
 
-@operation
-@primitive
-def softmax(x: TensorLike, /, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along an axis, without overflow.
-
-    >>> import minigrad as mg
-    >>> mg.softmax(mg.tensor([1.0, 1.0]))
-    tensor([0.5, 0.5])
-    """
-    xp = namespace(x)
-    powers = xp.exp(x - x.max(axis, keepdims=True))
-    return powers / powers.sum(axis, keepdims=True)
+def over(g: Any, out: Any) -> Any:
+    """g / out, and 0 where out is 0."""
+    return where(out == 0, 0.0, g / where(out == 0, 1.0, out))
 
 
-softmax.rules(x=lambda g, out, axis: out * (g - (g * out).sum(axis=axis, keepdims=True)))
-
-
-@operation
-@primitive
-def log_softmax(x: TensorLike, /, axis: int = -1) -> Tensor:
-    """log(softmax(x)) along an axis, exact where softmax would round to 0.
-
-    >>> import minigrad as mg
-    >>> mg.log_softmax(mg.tensor([0.0, 1000.0]))
-    tensor([-1000.,     0.])
-    """
-    xp = namespace(x)
-    shifted = x - x.max(axis, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True))
-
-
-log_softmax.rules(x=lambda g, out, axis: g - exp(out) * g.sum(axis=axis, keepdims=True))
-
-
-def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """``axis`` as a tuple of axes counted from the front."""
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    return tuple(a % ndim if -ndim <= a < ndim else a for a in map(index, axes))
-
-
-def _spread(reduced: Any, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Any:
+def spread(reduced: Any, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Any:
     """A reduced tensor repeated along the axes that were reduced."""
     if not keepdims:
-        gone = _axes(axis, len(shape))
-        kept = tuple(1 if i in gone else length for i, length in enumerate(shape))
+        gone = places("spread", axis, shape)
+        kept = tuple([1 if i in gone else length for i, length in enumerate(shape)])
         reduced = reduced.reshape(kept)
     return broadcast_to(reduced, shape)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finite_differences import check_gradients
 
 import minigrad as mg
 
@@ -147,6 +148,138 @@ def test_abs_has_the_slope_of_its_side(point: float, slope: float) -> None:
 def test_relu_has_the_slope_of_its_side(point: float, slope: float) -> None:
     assert gradients(mg.relu, point) == [slope]
     assert second(mg.relu, point) == 0.0
+
+
+@ORDERS
+@DTYPES
+@pytest.mark.parametrize(
+    ("operation", "point"),
+    [
+        (mg.linalg.norm, [0.0, 0.0]),
+        (lambda x: mg.linalg.norm(x, axis=1, keepdims=True), [[0.0, 0.0], [0.0, -0.0]]),
+        (mg.std, [3.0, 3.0, 3.0]),
+        (lambda x: mg.std(x, axis=0, ddof=1), [[3.0, 1.0], [3.0, 1.0]]),
+    ],
+    ids=["norm", "norms", "std", "stds"],
+)
+def test_the_derivative_of_a_root_of_squares_is_zero_where_it_is_zero(
+    operation: Callable[..., mg.Tensor], point: Any, dtype: str, create_graph: bool
+) -> None:
+    (gradient,) = gradients(operation, point, dtype=dtype, create_graph=create_graph)
+    assert gradient == np.zeros_like(point).tolist()
+
+
+def test_a_norm_of_zero_beside_others_does_not_disturb_them() -> None:
+    (gradient,) = gradients(lambda x: mg.linalg.norm(x, axis=1), [[0.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_allclose(gradient, [[0.0, 0.0], [0.6, 0.8]], rtol=1e-15)
+
+
+@pytest.mark.parametrize("operation", [mg.linalg.norm, mg.std])
+def test_roots_of_squares_have_no_curvature_where_they_are_zero(
+    operation: Callable[..., mg.Tensor],
+) -> None:
+    assert second(lambda x: operation(x * np.ones(2) * 0.0), 1.0) == 0.0
+    assert second(lambda x: operation(x * np.ones(2)), 0.0) == 0.0
+
+
+@ORDERS
+def test_the_angle_of_the_origin_has_the_derivative_zero(create_graph: bool) -> None:
+    assert mg.arctan2(0.0, 0.0) == 0.0
+    found = gradients(mg.arctan2, [0.0, 1.0], [0.0, 0.0], create_graph=create_graph)
+    assert found == [[0.0, 0.0], [0.0, -1.0]]
+
+
+@ORDERS
+@pytest.mark.parametrize(
+    ("operation", "slope"),
+    [
+        (mg.leaky_relu, 0.01),
+        (lambda x: mg.leaky_relu(x, 0.5), 0.5),
+        (mg.elu, 1.0),
+        (lambda x: mg.elu(x, 0.5), 0.5),
+    ],
+)
+def test_bent_units_have_the_slope_of_the_left_side_at_zero(
+    operation: Callable[..., mg.Tensor], slope: float, create_graph: bool
+) -> None:
+    assert gradients(operation, [0.0, -0.0], create_graph=create_graph) == [[slope, slope]]
+
+
+@ORDERS
+def test_hard_units_have_half_the_slope_at_their_bends(create_graph: bool) -> None:
+    found = gradients(mg.hard_tanh, [-2.0, -1.0, 0.0, 1.0, 2.0], create_graph=create_graph)
+    assert found == [[0.0, 0.5, 1.0, 0.5, 0.0]]
+    (found,) = gradients(mg.hard_sigmoid, [-4.0, -3.0, 0.0, 3.0, 4.0], create_graph=create_graph)
+    np.testing.assert_allclose(found, np.array([0.0, 0.5, 1.0, 0.5, 0.0]) / 6.0, rtol=1e-15)
+
+
+@ORDERS
+def test_equal_elements_keep_their_gradients_when_sorted(create_graph: bool) -> None:
+    x = [2.0, 1.0, 2.0, 1.0]
+    weights = np.array([1.0, 2.0, 3.0, 4.0])
+    found = gradients(lambda t: mg.sort(t) * weights, x, create_graph=create_graph)
+    assert found == [[3.0, 1.0, 4.0, 2.0]]
+    assert mg.argsort(mg.tensor(x)).tolist() == [1, 3, 0, 2]
+    assert mg.argmin(mg.tensor(x)).item() == 1
+
+
+@ORDERS
+def test_the_last_of_several_values_set_at_one_position_counts(create_graph: bool) -> None:
+    def update(x: mg.Tensor, values: Any) -> mg.Tensor:
+        return mg.set_at(x, [0, 2, 0], values)
+
+    assert update(mg.tensor([1.0, 2.0, 3.0]), [7.0, 8.0, 9.0]).tolist() == [9.0, 2.0, 8.0]
+    found = gradients(update, [1.0, 2.0, 3.0], [7.0, 8.0, 9.0], create_graph=create_graph)
+    assert found == [[0.0, 1.0, 0.0], [0.0, 1.0, 1.0]]
+
+
+# --------------------------------------------------------------------------------------
+# Steps
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [mg.floor, mg.ceil, mg.round, mg.sign, mg.isnan, mg.isfinite])
+def test_steps_are_constants(step: Callable[..., mg.Tensor]) -> None:
+    x = mg.tensor([0.5, 1.0], requires_grad=True)
+    with mg.Tape() as tape:
+        assert not step(x).requires_grad
+    assert len(tape) == 0
+
+
+# --------------------------------------------------------------------------------------
+# Products with zeros among the elements
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [[0.0], [0.0, 2.0, 3.0], [2.0, 0.0, 3.0, 0.0], [2.0, -1.0, 0.0, 0.0, 3.0], [0.0] * 4],
+    ids=str,
+)
+@pytest.mark.parametrize("operation", [mg.prod, mg.cumprod])
+def test_products_with_zeros_have_exact_derivatives(
+    operation: Callable[..., mg.Tensor], elements: list[float]
+) -> None:
+    check_gradients(operation, [np.array(elements)])
+    check_gradients(lambda x: operation(x, axis=0), [np.array([elements, elements[::-1]]).T])
+    assert np.isfinite(gradients(operation, elements, create_graph=True)).all()
+
+
+def test_the_gradient_of_a_product_is_that_of_the_other_elements() -> None:
+    assert gradients(mg.prod, [0.0, 2.0, 3.0]) == [[6.0, 0.0, 0.0]]
+    assert gradients(mg.prod, [0.0, 2.0, 0.0]) == [[0.0, 0.0, 0.0]]
+    x = mg.tensor([0.0, 2.0, 0.0], requires_grad=True)
+    with mg.Tape() as tape:
+        (first,) = tape.gradient(mg.prod(x), [x], create_graph=True)
+        (mixed,) = tape.gradient(first[0], [x])
+    assert mixed.tolist() == [0.0, 0.0, 2.0]
+
+
+@pytest.mark.parametrize("length", range(10))
+def test_running_products_of_any_length_with_a_zero_in_the_middle(length: int) -> None:
+    x = np.linspace(0.5, 1.5, length)
+    x[length // 2 : length // 2 + 1] = 0.0
+    check_gradients(mg.cumprod, [x])
 
 
 # --------------------------------------------------------------------------------------

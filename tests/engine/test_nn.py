@@ -1,11 +1,11 @@
-"""Modules, layers, the cross-entropy, and initial values."""
+"""Modules, layers, containers, and initial values."""
 
 from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from finite_differences import check_gradients
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.nn.losses import Reduction
 
 DUPLICATES: tuple[Callable[[Any], Any], ...] = (
     copy.deepcopy,
@@ -149,6 +148,90 @@ def test_repr_shows_what_is_inside() -> None:
     )
 
 
+def test_repr_shows_what_is_in_lists_and_dictionaries() -> None:
+    assert repr(Net()) == (
+        "Net(scale (), heads.b (1,), tied (3, 2))\n"
+        "  first: Linear(weight (3, 2), bias (3,))\n"
+        "  blocks.0: Linear(weight (3, 3), bias (3,))\n"
+        "  blocks.1.0: Dropout(p=0.5)\n"
+        "  blocks.1.1: Linear(weight (3, 3), bias (3,))\n"
+        "  heads.a: Linear(weight (1, 3))"
+    )
+
+
+# ------------------------------------------------------------------------------ references back
+
+
+class Child(nn.Module):
+    """A module that knows where it is, and the others there."""
+
+    def __init__(self, parent: nn.Module) -> None:
+        self.parent = parent
+        self.weight = nn.Parameter(mg.tensor([1.0]))
+
+
+class Family(nn.Module):
+    def __init__(self) -> None:
+        self.registry: dict[str, Any] = {}
+        self.registry["itself"] = self.registry
+        self.children = [Child(self), Child(self)]
+        self.registry["eldest"] = self.children[0]
+
+
+def test_a_module_may_refer_to_its_parent() -> None:
+    family = Family()
+    first, second = family.children
+    names = ["registry.eldest.weight", "children.1.weight"]
+    assert [name for name, _ in family.named_parameters()] == names
+    assert next(iter(family.parameters())) is first.weight
+    assert list(family.modules()) == [family, first, second]
+    assert [id(p) for p in first.parameters()] == [id(second.weight), id(first.weight)]
+    family.eval()
+    assert not second.training
+
+
+def test_the_state_of_a_module_that_is_referred_to_from_inside() -> None:
+    family, other = Family(), Family()
+    state = family.state_dict()
+    assert list(state) == [
+        *("registry.eldest.weight", "children.0.weight", "children.1.weight"),
+    ]
+    family.children[1].weight.rebind(mg.tensor([5.0]))
+    other.load_state_dict(family.state_dict())
+    assert other.children[1].weight.tolist() == [5.0]
+
+
+def test_repr_of_a_module_that_is_referred_to_from_inside() -> None:
+    assert repr(Family()) == (
+        "Family()\n"
+        "  registry.eldest: Child(weight (1,))\n"
+        "    parent: ...\n"
+        "  children.0: Child(weight (1,))\n"
+        "    parent: ...\n"
+        "  children.1: Child(weight (1,))\n"
+        "    parent: ..."
+    )
+
+
+def test_modules_that_all_know_each_other_are_walked_once() -> None:
+    # By every path there would be 30! of them.
+    peers = [Child(nn.Module()) for _ in range(30)]
+    for peer in peers:
+        peer.peers = peers  # type: ignore[attr-defined]
+    assert len(list(peers[0].parameters())) == 30
+
+
+def test_members_that_are_made_when_asked_for_are_all_found() -> None:
+    class Lazy(nn.Module):
+        def __init__(self) -> None:
+            self.parameter_of = {i: nn.Parameter(mg.tensor(float(i))) for i in range(50)}
+
+        def members(self) -> Iterator[tuple[str, Any]]:
+            yield from ((f"p{i}", [parameter]) for i, parameter in self.parameter_of.items())
+
+    assert [p.item() for p in Lazy().parameters()] == [float(i) for i in range(50)]
+
+
 @pytest.mark.parametrize("duplicate", DUPLICATES)
 def test_a_copied_module_is_its_own(duplicate: Callable[[Any], Any]) -> None:
     net = Net().eval()
@@ -235,6 +318,28 @@ def test_a_state_that_does_not_fit_is_refused_with_all_that_is_wrong() -> None:
     ):
         assert part in str(raised.value)
     assert all(p.array is array for p, array in zip(net.parameters(), before, strict=True))
+
+
+def test_two_values_for_one_parameter_are_refused() -> None:
+    net = Net()
+    before = [parameter.array for parameter in net.parameters()]
+    state: dict[str, Any] = {name: value + 1.0 for name, value in net.state_dict().items()}
+    state["tied"] = state["tied"] + 1.0
+    with pytest.raises(
+        ValueError, match=r"Net: tied differs from first\.weight, which is the same parameter"
+    ):
+        net.load_state_dict(state)
+    assert all(p.array is array for p, array in zip(net.parameters(), before, strict=True))
+    state["tied"] = state["first.weight"].numpy().copy()
+    net.load_state_dict(state)
+    assert net.tied is net.first.weight
+
+
+def test_equal_values_for_one_parameter_may_be_nan() -> None:
+    net = Net()
+    state = {name: value * np.float32("nan") for name, value in net.state_dict().items()}
+    net.load_state_dict(state)
+    assert np.isnan(net.tied.numpy()).all()
 
 
 # ------------------------------------------------------------------------------ Linear
@@ -387,6 +492,11 @@ def test_dropout_keeps_shape_and_dtype(shape: tuple[int, ...], dtype: str) -> No
     assert dropped.dtype == dtype
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_of_an_array_is_a_tensor(training: bool) -> None:
+    assert isinstance(nn.Dropout(0.5).train(training)(np.ones(2)), mg.Tensor)
+
+
 def test_the_gradient_of_dropout_passes_where_the_values_did() -> None:
     x = mg.tensor(np.ones(50), requires_grad=True)
     with mg.Tape() as tape:
@@ -422,151 +532,213 @@ def test_dropout_refuses_integers() -> None:
         nn.Dropout(0.5)(np.ones(2, "int64"))
 
 
-# ------------------------------------------------------------------------------ cross_entropy
+# ------------------------------------------------------------------------------ LayerNorm
 
-REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
-MASKS = ("none", "booleans", "weights")
-CLASSES = 5
-
-
-def drawn(
-    shape: tuple[int, ...], mask: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Logits, targets, and a mask of the given kind that leaves something."""
-    masks = {
-        "none": None,
-        "booleans": np.asarray(rng.random(shape) < 0.7),
-        "weights": np.asarray(rng.uniform(0.0, 2.0, shape)),
-    }
-    chosen = masks[mask]
-    if chosen is not None:
-        chosen[(0,) * len(shape)] = 1
-    logits = rng.normal(0.0, 3.0, (*shape, CLASSES))
-    return logits, np.asarray(rng.integers(CLASSES, size=shape)), chosen
+NORMALIZED: tuple[tuple[tuple[int, ...], Any], ...] = (
+    ((4,), 4),
+    ((3, 4), 4),
+    ((2, 3, 4), (4,)),
+    ((2, 3, 4), (3, 4)),
+    ((2, 3, 4), (2, 3, 4)),
+    ((0, 4), 4),
+)
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (6,), (2, 3), (2, 3, 4)])
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_cross_entropy_is_torchs(
-    shape: tuple[int, ...], mask: str, reduction: Reduction, rng: np.random.Generator
+@pytest.mark.parametrize(("shape", "normalized"), NORMALIZED)
+@pytest.mark.parametrize("affine", ["weight and bias", "weight", "nothing"])
+def test_layer_norm_is_torchs(
+    shape: tuple[int, ...], normalized: Any, affine: str, rng: np.random.Generator
 ) -> None:
     torch = pytest.importorskip("torch")
-    logits, targets, weights = drawn(shape, mask, rng)
-    g = rng.normal(size=shape if reduction == "none" else ())
+    settings: dict[str, Any] = {
+        "eps": 0.01,
+        "elementwise_affine": affine != "nothing",
+        "bias": affine == "weight and bias",
+    }
+    ours = nn.LayerNorm(normalized, dtype="float64", **settings)
+    theirs = torch.nn.LayerNorm(normalized, dtype=torch.float64, **settings)
+    names = [name for name, _ in theirs.named_parameters()]
+    assert [name for name, _ in ours.named_parameters()] == names
+    values = {name: rng.normal(size=p.shape) for name, p in ours.named_parameters()}
+    ours.load_state_dict(values)
+    theirs.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
+    x, g = rng.normal(3.0, 2.0, shape), rng.normal(size=shape)
 
-    theirs_in = torch.tensor(logits.reshape(-1, CLASSES), requires_grad=True)
-    theirs = torch.nn.functional.cross_entropy(
-        theirs_in, torch.tensor(targets.reshape(-1)), reduction="none"
-    )
-    count: Any = targets.size
-    if weights is not None:
-        theirs = theirs * torch.tensor(weights.reshape(-1), dtype=torch.float64)
-        count = weights.sum()
-    if reduction == "none":
-        theirs = theirs.reshape(shape)
-    else:
-        theirs = theirs.sum() / (count if reduction == "mean" else 1.0)
-    theirs.backward(torch.tensor(g))
-
-    ours_in = mg.tensor(logits, requires_grad=True)
+    their_x = torch.tensor(x, requires_grad=True)
+    expected = theirs(their_x)
+    expected.backward(torch.tensor(g))
+    our_x = mg.tensor(x, requires_grad=True)
     with mg.Tape() as tape:
-        ours = nn.cross_entropy(ours_in, targets, weights, reduction=reduction)
-    gradient = tape.gradient(ours, ours_in, seed=g)
-    assert ours.shape == g.shape
-    np.testing.assert_allclose(ours.numpy(), theirs.detach().numpy(), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(
-        gradient.numpy().reshape(-1, CLASSES), theirs_in.grad.numpy(), rtol=1e-12, atol=1e-12
+        found = ours(our_x)
+    gradients = tape.gradient(found, [our_x, *ours.parameters()], seed=g)
+    np.testing.assert_allclose(found.numpy(), expected.detach().numpy(), rtol=1e-12, atol=1e-12)
+    for a, b in zip(gradients, [their_x, *theirs.parameters()], strict=True):
+        np.testing.assert_allclose(a.numpy(), b.grad.numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_layer_norm_against_finite_differences(rng: np.random.Generator) -> None:
+    def normalized(x: mg.Tensor, weight: mg.Tensor, bias: mg.Tensor) -> mg.Tensor:
+        layer = nn.LayerNorm((3, 2))
+        layer.weight, layer.bias = weight, bias  # type: ignore[assignment]
+        return layer(x)
+
+    inputs = [rng.normal(size=shape) for shape in ((4, 3, 2), (3, 2), (3, 2))]
+    check_gradients(normalized, inputs, order=2)
+
+
+def test_layer_norm_starts_without_effect_of_its_parameters(rng: np.random.Generator) -> None:
+    layer, plain = nn.LayerNorm(5), nn.LayerNorm(5, elementwise_affine=False)
+    x = rng.normal(size=(3, 5)).astype("float32")
+    np.testing.assert_array_equal(layer(x).numpy(), plain(x).numpy())
+    assert layer.weight is not None
+    assert layer.weight.dtype == "float32"
+    assert list(plain.parameters()) == []
+    assert plain.bias is None
+
+
+def test_layer_norm_of_equal_values_is_zero() -> None:
+    x = mg.tensor(np.full((2, 3), 7.0), requires_grad=True)
+    with mg.Tape() as tape:
+        y = nn.LayerNorm(3)(x)
+    assert y.tolist() == [[0.0] * 3] * 2
+    np.testing.assert_array_equal(tape.gradient(y, x, seed=np.ones((2, 3))).numpy(), 0.0)
+
+
+def test_layer_norm_of_large_half_precision_numbers() -> None:
+    x = np.array([[-6e4, 6e4], [1e3, -1e3]], "float16")
+    y = nn.LayerNorm(2, dtype="float16")(x)
+    assert y.dtype == "float16"
+    assert y.tolist() == [[-1.0, 1.0], [1.0, -1.0]]
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 3), (3, 4, 1), (4,)])
+def test_layer_norm_refuses_other_shapes(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"LayerNorm expects \(3, 4\) as the last axes"):
+        nn.LayerNorm((3, 4))(np.zeros(shape, "float32"))
+
+
+def test_layer_norm_refuses_what_else_is_wrong() -> None:
+    with pytest.raises(ValueError, match="at least one axis"):
+        nn.LayerNorm(())
+    with pytest.raises(TypeError, match=r"LayerNorm needs a float tensor, not \(2,\) int64"):
+        nn.LayerNorm(2)(np.ones(2, "int64"))
+
+
+# ------------------------------------------------------------------------------ containers
+
+
+def stack(**settings: Any) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(3, 4, rng=0, **settings), mg.tanh, nn.Linear(4, 2, rng=1, **settings)
     )
 
 
-@pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_cross_entropy_against_finite_differences(
-    mask: str, reduction: Reduction, rng: np.random.Generator
-) -> None:
-    logits, targets, weights = drawn((2, 3), mask, rng)
-    check_gradients(
-        lambda x: nn.cross_entropy(x, targets, weights, reduction=reduction), [logits], order=2
+def test_sequential_calls_one_after_the_other(rng: np.random.Generator) -> None:
+    net = stack(dtype="float64")
+    x = rng.normal(size=(5, 3))
+    np.testing.assert_array_equal(net(x).numpy(), net[2](mg.tanh(net[0](x))).numpy())
+    assert nn.Sequential()(x) is x
+
+
+def test_sequential_is_torchs(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    ours = stack(dtype="float64")
+    theirs = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    theirs = theirs.double()
+    ours.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items()})
+    x = rng.normal(size=(5, 3))
+    expected = theirs(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(ours(x).numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_sequential_is_a_list() -> None:
+    net = stack()
+    first, function, last = net
+    assert len(net) == 3
+    assert net[-1] is last
+    assert function is mg.tanh
+    head = net[:2]
+    assert type(head) is nn.Sequential
+    assert list(head) == [first, function]
+    assert [name for name, _ in head.named_parameters()] == ["0.weight", "0.bias"]
+    net.append(nn.Dropout(0.5))
+    net.insert(0, mg.relu)
+    assert [name for name, _ in net.named_parameters()] == [
+        *("1.weight", "1.bias", "3.weight", "3.bias")
+    ]
+    del net[0]
+    net[1] = mg.sigmoid
+    net[2:] = [last]
+    assert list(net) == [first, mg.sigmoid, last]
+    assert list(head) == [first, mg.tanh]
+
+
+def test_sequential_looks() -> None:
+    assert repr(nn.Sequential(nn.Dropout(0.25), mg.relu, nn.LayerNorm(2))) == (
+        "Sequential(Dropout, relu, LayerNorm)\n"
+        "  0: Dropout(p=0.25)\n"
+        "  2: LayerNorm((2,), eps=1e-05)"
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("size", [1e4, 1e30])
-def test_cross_entropy_of_huge_logits(dtype: str, size: float) -> None:
-    logits = mg.tensor(np.array([[size, 0.0, -size]] * 3, dtype), requires_grad=True)
-    with mg.Tape() as tape:
-        losses = nn.cross_entropy(logits, [0, 1, 2], reduction="none")
-        total = losses.sum()
-    np.testing.assert_allclose(losses.numpy(), [0.0, size, 2.0 * size], rtol=1e-6)
-    np.testing.assert_array_equal(
-        tape.gradient(total, logits).numpy(), [[0, 0, 0], [1, -1, 0], [1, 0, -1]]
-    )
+def test_what_is_no_step_is_refused() -> None:
+    with pytest.raises(TypeError, match="steps of a Sequential are modules or functions, not str"):
+        nn.Sequential("tanh")  # type: ignore[arg-type]
+    net = nn.Sequential()
+    with pytest.raises(TypeError, match="not int"):
+        net.append(1)
 
 
-def test_cross_entropy_of_impossible_classes() -> None:
-    logits = mg.tensor([[0.0, 0.0, -np.inf]], requires_grad=True)
-    with mg.Tape() as tape:
-        loss = nn.cross_entropy(logits, [0])
-    assert loss.item() == pytest.approx(np.log(2.0), rel=1e-6)
-    np.testing.assert_allclose(tape.gradient(loss, logits).numpy(), [[-0.5, 0.5, 0.0]], rtol=1e-6)
+def test_a_module_list_names_its_parameters_as_a_plain_list_does() -> None:
+    class Outer(nn.Module):
+        def __init__(self, kind: Callable[..., Any]) -> None:
+            self.layers = kind(nn.Linear(2, 2, rng=seed) for seed in range(2))
+
+    listed, plain = Outer(nn.ModuleList), Outer(list)
+    for (name, ours), (expected, theirs) in zip(
+        listed.named_parameters(), plain.named_parameters(), strict=True
+    ):
+        assert name == expected
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    assert listed.layers.eval() is listed.layers
+    assert [layer.training for layer in listed.layers] == [False, False]
+    with pytest.raises(NotImplementedError, match="ModuleList needs a method forward"):
+        listed.layers(1.0)
 
 
-def test_cross_entropy_takes_lists_and_keeps_the_dtype() -> None:
-    loss = nn.cross_entropy([[0.0, 0.0], [0.0, 0.0]], [0, 1], [True, False])
-    assert loss.item() == pytest.approx(np.log(2.0), rel=1e-6)
-    assert loss.dtype == "float32"
-    weighted = nn.cross_entropy(mg.tensor([[0.0, 0.0]]), [1], np.array([0.5]))
-    assert weighted.dtype == "float32"
+def test_a_module_list_holds_modules() -> None:
+    layers = nn.ModuleList([nn.Dropout()])
+    for wrong in (mg.tanh, nn.Parameter(np.zeros(1)), "layer"):
+        with pytest.raises(TypeError, match="a ModuleList holds modules, not"):
+            layers.append(wrong)
+        with pytest.raises(TypeError, match="a ModuleList holds modules, not"):
+            layers[0] = wrong
+        with pytest.raises(TypeError, match="a ModuleList holds modules, not"):
+            layers[:] = [wrong]
+    assert len(layers) == 1
 
 
-def test_cross_entropy_of_byte_targets() -> None:
-    logits = mg.tensor(np.zeros((2, 256)), requires_grad=True)
-    with mg.Tape() as tape:
-        loss = nn.cross_entropy(logits, np.array([3, 255], "uint8"), reduction="sum")
-    gradient = tape.gradient(loss, logits).numpy()
-    assert gradient[0, 3] == gradient[1, 255] == 1.0 / 256 - 1.0
-
-
-def test_cross_entropy_of_nothing() -> None:
-    logits, targets = np.zeros((0, 3)), np.zeros(0, "int64")
-    assert nn.cross_entropy(logits, targets, reduction="sum").item() == 0.0
-    assert nn.cross_entropy(logits, targets, reduction="none").shape == (0,)
-    with pytest.raises(ValueError, match="nothing to average"):
-        nn.cross_entropy(logits, targets)
-
-
-def test_cross_entropy_of_what_is_all_masked() -> None:
-    logits, targets, masked = np.zeros((2, 3)), [0, 1], [False, False]
-    assert nn.cross_entropy(logits, targets, masked, reduction="sum").item() == 0.0
-    with pytest.raises(ValueError, match="nothing to average"):
-        nn.cross_entropy(logits, targets, masked)
-
-
-@pytest.mark.parametrize(
-    ("logits", "targets"), [((2, 3), (3,)), ((2, 3), (2, 1)), ((), ()), ((2, 3), ())]
-)
-def test_cross_entropy_refuses_shapes_that_do_not_fit(
-    logits: tuple[int, ...], targets: tuple[int, ...]
-) -> None:
-    with pytest.raises(ValueError, match=r"logits \(\.\.\., classes\) need targets"):
-        nn.cross_entropy(np.zeros(logits), np.zeros(targets, "int64"))
-
-
-def test_cross_entropy_refuses_what_else_is_wrong() -> None:
-    logits = mg.tensor(np.zeros((2, 3)))
-    with pytest.raises(ValueError, match=r"the mask is \(2, 1\) float64, the targets \(2,\)"):
-        nn.cross_entropy(logits, [0, 1], np.ones((2, 1)))
-    with pytest.raises(ValueError, match="not 'average'"):
-        nn.cross_entropy(logits, [0, 1], reduction="average")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="targets of cross_entropy are integers, not float32"):
-        nn.cross_entropy(logits, [0.0, 1.0])
-    for wrong in (-1, 3):
-        with pytest.raises(IndexError, match=f"between 0 and 2; there is a {wrong}"):
-            nn.cross_entropy(logits, [0, wrong])
+@pytest.mark.parametrize("duplicate", DUPLICATES)
+def test_a_copied_sequential_is_its_own(duplicate: Callable[[Any], Any]) -> None:
+    net = stack()
+    made = duplicate(net)
+    assert made[1] is mg.tanh
+    made[0].weight.rebind(made[0].weight + 1.0)
+    assert not np.array_equal(made[0].weight.numpy(), net[0].weight.numpy())
 
 
 # ------------------------------------------------------------------------------ init
+
+MATRICES = (
+    nn.init.glorot_uniform,
+    nn.init.glorot_normal,
+    nn.init.he_uniform,
+    nn.init.he_normal,
+    nn.init.orthogonal,
+    nn.init.identity,
+)
+RANDOM = (nn.init.uniform, nn.init.normal, *MATRICES[:-1])
+CONSTANT = (nn.init.zeros, nn.init.ones, nn.init.identity)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (3, 7), (7, 3), (1, 5), (0, 3)])
@@ -598,14 +770,56 @@ def test_glorot_uniform_fills_its_range() -> None:
     assert 0.99 * bound < values.max() <= bound
 
 
+FANS: tuple[tuple[Callable[..., mg.Tensor], dict[str, Any], float], ...] = (
+    (nn.init.glorot_uniform, {}, 2.0 / 300.0),
+    (nn.init.glorot_normal, {}, 2.0 / 300.0),
+    (nn.init.glorot_uniform, {"gain": 3.0}, 18.0 / 300.0),
+    (nn.init.glorot_normal, {"gain": 3.0}, 18.0 / 300.0),
+    (nn.init.he_uniform, {}, 2.0 / 200.0),
+    (nn.init.he_normal, {}, 2.0 / 200.0),
+    (nn.init.he_uniform, {"mode": "fan_out", "nonlinearity": "linear"}, 1.0 / 100.0),
+    (nn.init.he_normal, {"mode": "fan_out", "nonlinearity": "tanh"}, 25.0 / 9.0 / 100.0),
+)
+
+
+@pytest.mark.parametrize(("initialise", "settings", "variance"), FANS)
+def test_the_variance_is_that_of_the_fans(
+    initialise: Callable[..., mg.Tensor], settings: dict[str, Any], variance: float
+) -> None:
+    values = initialise((100, 200), rng=0, dtype="float64", **settings).numpy()
+    scaled = values / np.sqrt(variance)
+    # Five standard errors of a mean and of a variance of 20,000 such numbers.
+    assert abs(scaled.mean()) < 5 / np.sqrt(20_000)
+    assert abs(scaled.var() - 1.0) < 5 * np.sqrt(2 / 20_000)
+    assert (abs(scaled).max() < np.sqrt(3.0)) == (initialise.__name__.endswith("uniform"))
+
+
+@pytest.mark.parametrize("nonlinearity", ["linear", "sigmoid", "tanh", "relu"])
+def test_gains_are_torchs(nonlinearity: str) -> None:
+    torch = pytest.importorskip("torch")
+    expected = torch.nn.init.calculate_gain(nonlinearity)
+    assert nn.init.calculate_gain(nonlinearity) == pytest.approx(expected, rel=1e-15)
+
+
+def test_what_he_does_not_know() -> None:
+    for initialise in (nn.init.he_uniform, nn.init.he_normal):
+        with pytest.raises(ValueError, match="gain of 'gelu' is not known; known are linear"):
+            initialise((2, 2), nonlinearity="gelu")
+        with pytest.raises(ValueError, match="'fan_in' or 'fan_out', not 'fan_avg'"):
+            initialise((2, 2), "fan_avg")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0)])
+def test_initial_values_of_nothing(shape: tuple[int, int]) -> None:
+    for initialise in MATRICES:
+        assert initialise(shape).shape == shape
+
+
 def test_normal_has_its_standard_deviation() -> None:
     values = nn.init.normal((100, 200), 3.0, rng=0, dtype="float64").numpy() / 3.0
     # Five standard errors of a mean and of a variance of 20,000 such numbers.
     assert abs(values.mean()) < 5 / np.sqrt(20_000)
     assert abs(values.var() - 1.0) < 5 * np.sqrt(2 / 20_000)
-
-
-RANDOM = (nn.init.uniform, nn.init.normal, nn.init.glorot_uniform, nn.init.orthogonal)
 
 
 @pytest.mark.parametrize("initialise", RANDOM)
@@ -630,19 +844,32 @@ def test_without_a_seed_no_two_draws_are_equal(initialise: Callable[..., mg.Tens
     assert not np.array_equal(first, initialise((3, 4)).numpy())
 
 
-def test_zeros() -> None:
-    made = nn.init.zeros((2, 3), dtype="float64")
-    assert made.dtype == "float64"
-    np.testing.assert_array_equal(made.numpy(), np.zeros((2, 3)))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_constants(dtype: str) -> None:
+    made = {
+        0.0: nn.init.zeros((2, 3), dtype=dtype),
+        1.0: nn.init.ones((2, 3), dtype=dtype),
+        0.25: nn.init.constant((2, 3), 0.25, dtype=dtype),
+    }
+    for value, found in made.items():
+        assert found.dtype == dtype
+        assert not found.requires_grad
+        np.testing.assert_array_equal(found.numpy(), np.full((2, 3), value))
 
 
-@pytest.mark.parametrize("initialise", [*RANDOM, nn.init.zeros])
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4), (4, 2)])
+def test_identity(shape: tuple[int, int]) -> None:
+    np.testing.assert_array_equal(nn.init.identity(shape).numpy(), np.eye(*shape))
+    np.testing.assert_array_equal(nn.init.identity(shape, 0.5).numpy(), 0.5 * np.eye(*shape))
+
+
+@pytest.mark.parametrize("initialise", [*RANDOM, *CONSTANT])
 def test_initial_values_are_floats(initialise: Callable[..., mg.Tensor]) -> None:
     with pytest.raises(TypeError, match=r"a float dtype is needed here .* not int32"):
         initialise((2, 2), dtype="int32")
 
 
-@pytest.mark.parametrize("initialise", [nn.init.glorot_uniform, nn.init.orthogonal])
+@pytest.mark.parametrize("initialise", MATRICES)
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)])
 def test_what_is_for_matrices(initialise: Callable[..., mg.Tensor], shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="for a matrix"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,16 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {"lr": 0.1, "weight_decay": 0.02}),
     ("SGD", {"lr": 0.1, "momentum": 0.9}),
     ("SGD", {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.02}),
+    ("SGD", {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
+    ("SGD", {"lr": 0.05, "momentum": 0.5, "nesterov": True, "weight_decay": 0.02}),
+    ("RMSprop", {}),
+    ("RMSprop", {"lr": 0.02, "alpha": 0.9, "eps": 1e-4, "weight_decay": 0.02}),
+    ("RMSprop", {"momentum": 0.9}),
+    ("RMSprop", {"centered": True, "alpha": 0.9}),
+    ("RMSprop", {"centered": True, "momentum": 0.5, "weight_decay": 0.02}),
+    ("Adagrad", {}),
+    ("Adagrad", {"lr": 0.1, "lr_decay": 0.05, "weight_decay": 0.02}),
+    ("Adagrad", {"lr": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-3}),
     ("Adam", {}),
     ("Adam", {"lr": 0.05, "betas": (0.7, 0.95), "eps": 1e-4}),
     ("Adam", {"lr": 0.05, "betas": (0.0, 0.9), "weight_decay": 0.1}),
@@ -65,19 +77,20 @@ def follow_torch(
     settings: dict[str, Any],
     used: Callable[[int], list[int]] = lambda step: [0, 1, 2],
     lr: Callable[[int], float | None] = lambda step: None,
+    groups: Callable[[list[Any]], Any] = lambda parameters: parameters,
 ) -> None:
     """Fit one small network with both libraries for fifty steps, comparing after each.
 
     ``used`` says which parameters the loss depends on at a step, ``lr`` sets the learning
-    rate.
+    rate, and ``groups`` divides the parameters.
     """
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 2))
     ours = leaves()
     theirs = [torch.tensor(p.numpy().copy(), requires_grad=True) for p in ours]
-    optimizer = make(kind, ours, settings)
-    reference = getattr(torch.optim, kind)(theirs, **settings)
+    optimizer = make(kind, groups(ours), settings)
+    reference = getattr(torch.optim, kind)(groups(theirs), **settings)
     for step in range(50):
         rate = lr(step)
         if rate is not None:
@@ -115,6 +128,40 @@ def test_the_learning_rate_may_be_set_at_any_time(kind: str, settings: dict[str,
 @every_rule
 def test_a_parameter_without_a_gradient_waits(kind: str, settings: dict[str, Any]) -> None:
     follow_torch(kind, settings, used=lambda step: [0, 2] if step < 5 or step % 3 else [1, 2])
+
+
+@every_rule
+def test_groups_are_torchs(kind: str, settings: dict[str, Any]) -> None:
+    follow_torch(
+        kind,
+        settings,
+        used=lambda step: [0, 1, 2] if step % 3 else [1, 2],
+        groups=lambda p: [
+            {"params": [p[0]], "weight_decay": 0.05},
+            {"params": p[1:], "lr": 0.03},
+        ],
+    )
+
+
+def test_groups_may_keep_different_states() -> None:
+    follow_torch(
+        "SGD",
+        {"lr": 0.1},
+        groups=lambda p: [{"params": p[:2]}, {"params": p[2:], "momentum": 0.9}],
+    )
+
+
+def test_rmsprop_of_a_constant_gradient_stays_finite() -> None:
+    # The variance of a constant gradient is 0, and comes out below 0 by rounding.
+    x = mg.tensor(np.array([0.1, 0.3, 0.7]), requires_grad=True)
+    optimizer = optim.RMSprop([x], alpha=0.1, centered=True, eps=1e-3)
+    for _ in range(60):
+        x.grad = mg.tensor(np.array([0.1, 1.3, 0.7]))
+        optimizer.step()
+    state = optimizer.state_dict()
+    variance = state["0.v"].numpy() - state["0.m"].numpy() ** 2
+    assert (variance < 0.0).any()
+    assert np.isfinite(x.numpy()).all()
 
 
 def test_sgd_by_hand() -> None:
@@ -175,8 +222,8 @@ def test_parameters_stay_arrays_of_their_dtype(
         assert isinstance(parameter.array, np.ndarray)
         assert parameter.shape == shape
         assert parameter.dtype == dtype
-    for value in optimizer.state_dict().values():
-        assert value.dtype == dtype or not value.ndim or value.dtype.kind == "i"
+    for name, value in optimizer.state_dict().items():
+        assert value.dtype == dtype or name in ("steps", "lr", "updates")
 
 
 def test_a_parameter_of_no_dimensions_stays_usable() -> None:
@@ -277,6 +324,13 @@ def test_a_computed_tensor_is_not_trained() -> None:
         ("Adam", {"eps": -1e-8}, "eps must be at least 0"),
         ("Adam", {"weight_decay": -0.5}, "weight_decay must be at least 0"),
         ("AdamW", {"weight_decay": -0.5}, "weight_decay must be at least 0"),
+        ("SGD", {"lr": 0.1, "nesterov": True}, "nesterov=True needs a momentum above 0"),
+        ("RMSprop", {"lr": -0.1}, "lr must be at least 0"),
+        ("RMSprop", {"alpha": 1.0}, "alpha must be at least 0 and below 1, not 1.0"),
+        ("RMSprop", {"momentum": -0.5}, "momentum must be at least 0"),
+        ("RMSprop", {"eps": -1e-8}, "eps must be at least 0"),
+        ("Adagrad", {"lr_decay": -0.5}, "lr_decay must be at least 0"),
+        ("Adagrad", {"initial_accumulator_value": -1.0}, "accumulator_value must be at least 0"),
     ],
 )
 def test_bad_settings_are_refused(kind: str, settings: dict[str, Any], message: str) -> None:
@@ -290,12 +344,142 @@ def test_nothing_to_train_is_refused() -> None:
 
 
 def test_an_optimizer_needs_an_update_rule() -> None:
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(NotImplementedError, match="Optimizer needs a method update"):
         descend(Optimizer(leaves(), lr=0.1), 1)
+
+
+def test_a_single_tensor_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"takes several parameters: write \[w\]"):
+        optim.SGD(leaves()[0], lr=0.1)
 
 
 def test_repr() -> None:
     assert repr(optim.AdamW(leaves(), lr=0.25)) == "AdamW(3 parameters, lr=0.25)"
+    divided = optim.SGD(two_groups(leaves()), lr=0.25)
+    assert repr(divided) == "SGD(3 parameters in 2 groups, lr=0.25 and 0.5)"
+    divided.lr = 0.125
+    assert repr(divided) == "SGD(3 parameters in 2 groups, lr=0.125)"
+
+
+# ------------------------------------------------------------------------------ groups
+
+
+def two_groups(parameters: list[mg.Tensor]) -> list[dict[str, Any]]:
+    return [{"params": parameters[:1]}, {"params": parameters[1:], "lr": 0.5}]
+
+
+def test_groups_have_all_settings() -> None:
+    weight, bias, factor = leaves()
+    optimizer = optim.SGD(two_groups([weight, bias, factor]), lr=0.25, momentum=0.9)
+    rest = {"momentum": 0.9, "weight_decay": 0.0, "nesterov": False}
+    assert [list(group.pop("params")) for group in optimizer.groups] == [[weight], [bias, factor]]
+    assert optimizer.groups == [{"lr": 0.25, **rest}, {"lr": 0.5, **rest}]
+    assert [id(p) for p in optimizer.parameters] == [id(p) for p in (weight, bias, factor)]
+
+
+def test_one_group_is_there_without_being_asked_for() -> None:
+    parameters = leaves()
+    (group,) = optim.SGD(iter(parameters), lr=0.25).groups
+    assert group["params"] == parameters
+    assert group["lr"] == 0.25
+
+
+def test_the_settings_of_a_group_may_be_changed() -> None:
+    still, moved = leaves()[:2]
+    optimizer = optim.SGD([{"params": [still]}, {"params": [moved]}], lr=0.1)
+    optimizer.groups[0]["lr"] = np.float64(0.0)
+    before = still.numpy().copy(), moved.numpy().copy()
+    descend(optimizer, 1)
+    np.testing.assert_array_equal(still.numpy(), before[0])
+    np.testing.assert_allclose(moved.numpy(), before[1] * 0.8, rtol=1e-14)
+
+
+def test_the_rate_of_several_groups() -> None:
+    optimizer = optim.SGD(two_groups(leaves()), lr=0.25)
+    with pytest.raises(
+        ValueError, match=r"the learning rates \[0.25, 0.5\]: read optimizer.groups"
+    ):
+        _ = optimizer.lr
+    optimizer.lr = 0.125
+    assert optimizer.lr == 0.125
+    assert [group["lr"] for group in optimizer.groups] == [0.125, 0.125]
+
+
+def test_groups_of_named_parameters() -> None:
+    layer = nn.Linear(2, 1, rng=0)
+    optimizer = optim.SGD([{"params": layer.named_parameters()}], lr=0.1)
+    layer.weight.grad = mg.tensor([[1.0, 1.0]])
+    with pytest.raises(ValueError, match="computed for bias:"):
+        optimizer.step()
+
+
+def test_a_group_may_be_added_later() -> None:
+    weight, bias, factor = ours = leaves()
+    theirs = copies(ours)
+    optimizer = optim.SGD([weight, bias], lr=0.1, momentum=0.5)
+    optimizer.add_group({"params": [factor], "lr": 0.2})
+    reference = optim.SGD(
+        [{"params": theirs[:2]}, {"params": theirs[2:], "lr": 0.2}], lr=0.1, momentum=0.5
+    )
+    descend(optimizer, 3)
+    descend(reference, 3)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_a_group_that_is_wrong_is_refused_and_not_added() -> None:
+    weight, bias, _ = leaves()
+    optimizer = optim.SGD([weight], lr=0.1)
+    with pytest.raises(TypeError, match="a dictionary with the key 'params'"):
+        optimizer.add_group({"parameters": [bias]})
+    with pytest.raises(TypeError, match=r"SGD has no setting eps; those of a group are lr, mom"):
+        optimizer.add_group({"params": [bias], "eps": 0.1})
+    with pytest.raises(ValueError, match="lr must be at least 0, not -1"):
+        optimizer.add_group({"params": [bias], "lr": -1.0})
+    with pytest.raises(ValueError, match="parameter 2 is in another group of parameters already"):
+        optimizer.add_group({"params": [bias, weight]})
+    with pytest.raises(TypeError, match="parameter 1 cannot be trained"):
+        optimizer.add_group({"params": [1.0]})
+    assert optimizer.parameters == [weight]
+    assert len(optimizer.groups) == len(optimizer.updates) == len(optimizer.state) == 1
+
+
+def test_groups_and_tensors_do_not_mix() -> None:
+    weight, bias, _ = leaves()
+    mixed: list[Any] = [weight, {"params": [bias]}]
+    with pytest.raises(TypeError, match="parameter 1 cannot be trained"):
+        optim.SGD(mixed, lr=0.1)
+
+
+def test_a_state_keeps_the_rates_of_the_groups() -> None:
+    ours = leaves()
+    optimizer = optim.Adam(two_groups(ours), lr=0.25)
+    descend(optimizer, 3)
+    optimizer.groups[1]["lr"] = 0.125
+    state = optimizer.state_dict()
+    assert state["lr"].tolist() == [0.25, 0.125]
+    theirs = copies(ours)
+    resumed = optim.Adam(two_groups(theirs))
+    resumed.load_state_dict(state)
+    assert [group["lr"] for group in resumed.groups] == [0.25, 0.125]
+    descend(optimizer, 3)
+    descend(resumed, 3)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    with pytest.raises(ValueError, match=r"lr is \(2,\) float64 instead of \(1,\)"):
+        optim.Adam(leaves()).load_state_dict(state)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_a_copied_optimizer_trains_its_own_parameters(duplicate: Callable[[Any], Any]) -> None:
+    optimizer = optim.Adam(two_groups(leaves()))
+    descend(optimizer, 2)
+    made = duplicate(optimizer)
+    descend(optimizer, 2)
+    descend(made, 2)
+    for a, b in zip(optimizer.parameters, made.parameters, strict=True):
+        assert a is not b
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 # ------------------------------------------------------------------------------ state
@@ -388,7 +572,7 @@ def without(name: str) -> dict[str, Any]:
         (adam_state() | {"weight": np.ones(2)}, "weight is unknown"),
         (adam_state() | {"1.m": np.ones((2, 1))}, r"1.m is \(2, 1\) float64 for a \(2,\) float64"),
         (adam_state("float32"), r"1.m is \(2,\) float32 for a \(2,\) float64"),
-        (adam_state() | {"lr": np.ones(2)}, "lr"),
+        (adam_state() | {"lr": np.ones(2)}, r"lr is \(2,\) float64 instead of \(1,\)"),
         (adam_state() | {"steps": np.ones(2)}, "steps"),
     ],
 )
@@ -410,3 +594,28 @@ def test_a_state_of_another_rule_is_refused() -> None:
     descend(plain, 1)
     with pytest.raises(ValueError, match=r"0\.velocity is missing"):
         momentum.load_state_dict(plain.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
+def test_float16_parameters_are_updated_in_float32(kind: str) -> None:
+    w = mg.tensor([1.0, 1.0], "float16", requires_grad=True)
+    optimizer = make(kind, [w], {"lr": 0.01})
+    for _ in range(3):
+        w.grad = mg.tensor([1e-4, 0.0], "float16")
+        optimizer.step()
+    assert np.isfinite(w.numpy()).all()
+    assert w.dtype == "float16"
+    assert w.numpy()[1] == pytest.approx(1.0, abs=1e-3)
+    again = make(kind, [mg.tensor([1.0, 1.0], "float16", requires_grad=True)], {"lr": 0.01})
+    again.load_state_dict(optimizer.state_dict())
+    assert again.steps == 3
+
+
+def test_settings_computed_by_numpy_change_no_dtype() -> None:
+    settings = {"lr": np.float64(0.1), "weight_decay": np.float64(0.1)}
+    for kind, more in (("SGD", {}), ("AdamW", {"betas": (np.float64(0.9), np.float64(0.99))})):
+        w = mg.tensor([1.0], requires_grad=True)
+        optimizer = make(kind, [w], {**settings, **more})
+        w.grad = mg.tensor([1.0])
+        optimizer.step()
+        assert w.dtype == "float32"

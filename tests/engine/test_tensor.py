@@ -463,7 +463,7 @@ def test_what_is_no_index(index: Any) -> None:
 
 def test_a_tensor_is_never_written_to() -> None:
     x = mg.tensor([1.0, 2.0])
-    with pytest.raises(TypeError, match=r"write x = mg\.where"):
+    with pytest.raises(TypeError, match=r"write x = mg\.set_at"):
         x[0] = 3.0
     before = x
     x += 1.0
@@ -510,8 +510,8 @@ def test_methods_and_numpys_functions(call: Callable[[Any], Any]) -> None:
 
 def test_numpys_functions_without_a_rule_are_refused() -> None:
     x = mg.tensor([1.0, 2.0])
-    with pytest.raises(TypeError, match=r"np\.sin\(t\.numpy\(\)\)"):
-        np.sin(x)
+    with pytest.raises(TypeError, match=r"np\.cbrt\(t\.numpy\(\)\)"):
+        np.cbrt(x)
     with pytest.raises(TypeError, match=r"np\.add\.reduce"):
         np.add.reduce(x)
     with pytest.raises(TypeError, match="takes no out="):
