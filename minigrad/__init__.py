@@ -11,7 +11,7 @@ from minigrad.ops import linalg
 from minigrad.primitive import primitive
 from minigrad.serialization import SavedTensors, load, save
 from minigrad.tape import Tape, no_grad
-from minigrad.tensor import TapeError, Tensor, asarray, tensor
+from minigrad.tensor import TapeError, Tensor, asarray, from_dlpack, tensor
 
 __version__ = "0.1.0"
 
@@ -23,6 +23,7 @@ __all__ = [
     "asarray",
     "checkpoint",
     "debug",
+    "from_dlpack",
     "grad",
     "hessian",
     "hvp",

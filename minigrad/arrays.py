@@ -165,6 +165,15 @@ def to_device(array: Array, device: str) -> Array:
         return library.asarray(array)
 
 
+def from_dlpack(source: Any) -> Array:
+    """The array of another library, sharing its memory, on the device where it is."""
+    kind, _ = source.__dlpack_device__()
+    cpu, cuda = 1, 2
+    if kind not in (cpu, cuda):
+        raise TypeError(f"DLPack device {kind} is neither the CPU nor a CUDA device")
+    return (numpy if kind == cpu else cupy()).from_dlpack(source)
+
+
 def to_numpy(array: Array) -> numpy.ndarray[Any, Any]:
     """``array`` as a NumPy array; a CuPy array is copied to the host."""
     return numpy.asarray(array if device_of(array) == "cpu" else array.get())

@@ -78,7 +78,13 @@ class Plan:
 
     All that a rule can name is found in one *row*: the operands; the result; the shapes of
     the operands that want a gradient; the settings; the positions of those operands; and the
-    tuple of all operands after the named ones, in an operation of any number.
+    tuple of all operands after the named ones, in an operation of any number. That of
+    ``mg.sum(x, axis=0)``, whose rule names operand_shape, axis and keepdims, is
+
+        place   0    1      2              3     4         5         6
+        item    x    out    shape of x     axis  keepdims  position  rest
+
+    of which it keeps the places 2, 3 and 4, and nothing of the size of x.
 
     Attributes:
         operation: whose plan it is.
@@ -86,10 +92,10 @@ class Plan:
         keep: the places in the row of what is saved.
         save: takes that out of the row.
         out, rest: the places of the result and of the tuple of operands in the row.
-        short: whether nothing is saved from the row beyond the result.
+        needs_no_shapes: whether nothing is saved from the row beyond the result.
     """
 
-    __slots__ = ("keep", "operation", "out", "rest", "rules", "save", "short")
+    __slots__ = ("keep", "needs_no_shapes", "operation", "out", "rest", "rules", "save")
 
     def __init__(
         self, operation: Primitive, rules: list[Rule], keep: list[int], out: int, rest: int
@@ -100,7 +106,7 @@ class Plan:
         self.save = _picker(keep)
         self.out = out
         self.rest = rest
-        self.short = max(keep, default=0) <= out
+        self.needs_no_shapes = max(keep, default=0) <= out
 
 
 def _picker(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
@@ -255,16 +261,23 @@ def _named_by(rule: Callable[..., Any]) -> list[str]:
 # --------------------------------------------------------------------------------------
 
 
+NO_SETTINGS: Final[dict[str, Any]] = {}
+
+#: Keys of plans: a bit for every operand that wants a gradient, and one above for their number.
+_ONLY: Final = 0b11
+_FIRST, _SECOND, _BOTH = 0b101, 0b110, 0b111
+
+
 def _any(primitive: Primitive) -> Callable[..., Any]:
     forward = primitive.forward
     named = len(primitive.operands) if primitive.variadic is None else None
 
     def call(*args: Any, **settings: Any) -> Any:
         if not any([isinstance(operand, Tensor) for operand in args]):
-            if any([isinstance(operand, list | tuple) for operand in args[:named]]):
-                rest = () if named is None else args[named:]
-                return call(*map(with_axes, args[:named]), *rest, **settings)
-            return forward(*args, **settings)  # arrays from arrays
+            if not args or is_array(args[0]):
+                return forward(*args, **settings)  # arrays from arrays
+            rest = () if named is None else args[named:]
+            return call(*map(with_axes, args[:named]), *rest, **settings)
         operands, settings = primitive.bind(args, settings)
         slots = [x.slot if isinstance(x, Tensor) else CONSTANT for x in operands]
         values: Sequence[Any] = operands
@@ -353,7 +366,7 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
             return Tensor(out)
         if tape.checked:
             return finished(primitive, (slot,), (x,), NO_SETTINGS, out)
-        plan = plans.get(3) or primitive.plan(3)
+        plan = plans.get(_ONLY) or primitive.plan(_ONLY)
         operand_shape = x.shape
         operand_dtype = x.dtype
         like = None
@@ -367,7 +380,7 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
             (
                 plan,
                 (slot,),
-                plan.save((x, out) if plan.short else (x, out, operand_shape)),
+                plan.save((x, out) if plan.needs_no_shapes else (x, out, operand_shape)),
                 like,
                 shape,
                 dtype,
@@ -423,13 +436,13 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
         dtypes: tuple[Any, ...]
         if slot_a >= base:
             if slot_b >= base:
-                plan = plans.get(7) or primitive.plan(7)
+                plan = plans.get(_BOTH) or primitive.plan(_BOTH)
                 shapes, dtypes = (a.shape, b.shape), (a.dtype, b.dtype)
             else:
-                plan = plans.get(5) or primitive.plan(5)
+                plan = plans.get(_FIRST) or primitive.plan(_FIRST)
                 shapes, dtypes = (a.shape,), (a.dtype,)
         elif slot_b >= base:
-            plan = plans.get(6) or primitive.plan(6)
+            plan = plans.get(_SECOND) or primitive.plan(_SECOND)
             shapes, dtypes = (b.shape,), (b.dtype,)
         else:
             return Tensor(out)
@@ -444,7 +457,7 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
             (
                 plan,
                 (slot_a, slot_b),
-                plan.save((a, b, out) if plan.short else (a, b, out, *shapes)),
+                plan.save((a, b, out) if plan.needs_no_shapes else (a, b, out, *shapes)),
                 like,
                 shape,
                 dtype,
@@ -459,9 +472,6 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
         return Tensor(out, tape.first + count - 1)
 
     return call
-
-
-NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
 # --------------------------------------------------------------------------------------

@@ -106,8 +106,13 @@ class Tape:
 
     def __init__(self) -> None:
         self._origin = self.base = new_block(self)
-        # The entry of slot s is entries[s - first]. Those below start are forgotten: below
-        # base they were cut, from there on a gradient consumed them.
+        # Positions on a tape are slots, and stand in this order:
+        #
+        #   _origin     base             start                       mark()
+        #      |  cut   |    consumed    |   can be read and played    |
+        #
+        # The entry of slot s is entries[s - first], where first <= start: forgotten entries
+        # are None, until half of the list is and they are dropped from it.
         self.entries: list[Any] = []
         self.first = self.start = self._origin
         self._consumer: Line | None = None
@@ -310,10 +315,11 @@ class Tape:
         found: dict[int, Any] = {}
         computed = set() if wanted is None else {slot for slot in wanted if slot < LEAF}
         base, start, first, entries = self.base, self.start, self.first, self.entries
-        # Where no leaf is wanted, the entry of the lowest slot wanted and those below it need
-        # not be played; leaves are wanted from everywhere.
+        # Entries at stop and below are not played. If no leaf is wanted, there is no need to
+        # go below the lowest slot that is.
         stop = max(start, since) - 1
-        if computed and computed == wanted:
+        only_computed = bool(computed) and computed == wanted
+        if only_computed:
             stop = max(stop, min(computed))
         last = target.slot if target.slot < LEAF else start - 1
         end = last + 1
@@ -348,7 +354,7 @@ class Tape:
                     saved = _saved_tensors(slot, entry)
                 for i, rule in enumerate(plan.rules):
                     parent = operands[rule.position]
-                    if parent > slot:
+                    if parent > slot:  # a leaf; entries come after what they were computed from
                         if parent < LEAF:
                             raise self._foreign_error()
                         if wanted is not None and parent not in wanted:

@@ -216,6 +216,17 @@ class Tensor:
             raise ValueError(f"a {self.dtype} tensor cannot be a {dtype} array without a copy")
         return array.copy() if copy else array
 
+    def __dlpack__(self, **settings: Any) -> Any:
+        if self.requires_grad:
+            raise TypeError(
+                "handing this tensor to another library would silently drop its gradient: write "
+                "t.detach() if that is meant"
+            )
+        return self.array.__dlpack__(**settings)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
     def __copy__(self) -> Tensor:
         return self.__deepcopy__({})
 
@@ -519,6 +530,21 @@ def asarray(
     True
     """
     return _new_tensor(data, dtype, device, requires_grad, copy=False)
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A constant that shares memory with another library's array, such as a torch tensor.
+
+    Nothing is copied, on the CPU as on a GPU; do not write to the memory afterwards. The other
+    way, ``torch.from_dlpack(t)`` and its like take a Tensor that has no gradient.
+
+    Raises ``TypeError`` for a source that is not real numbers, or on another kind of device.
+
+    >>> import minigrad as mg, numpy as np
+    >>> mg.from_dlpack(np.ones(2))
+    tensor([1., 1.], dtype=float64)
+    """
+    return asarray(arrays.from_dlpack(source))
 
 
 def _new_tensor(

@@ -185,8 +185,8 @@ minimum.rules(
 
 
 def _share(g: Any, a: Any, b: Any) -> Any:
-    """g where a > b, 0 where a < b, and g/2 where they are equal."""
-    return where(a == b, 0.5 * g, where(a > b, g, 0.0))
+    """g where a > b, 0 where a < b, g/2 where they are equal, and g where one is NaN."""
+    return where(a == b, 0.5 * g, where(a < b, 0.0, g))
 
 
 @operation

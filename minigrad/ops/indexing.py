@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
 
-from minigrad.arrays import TensorLike, add_at, common_namespace, is_array, namespace
+from minigrad.arrays import TensorLike, add_at, common_namespace, device_of, is_array, namespace
 from minigrad.ops.axes import at, place
 from minigrad.ops.shapes import broadcast_to, ravel, reshape
 from minigrad.primitive import operation, primitive
-from minigrad.tensor import Tensor, with_axes
+from minigrad.tensor import Tensor, as_operand, with_axes
 
 
 @primitive
@@ -76,14 +76,23 @@ def _plain_index(index: Any, x: Any) -> Any:
 
 def _plain(part: Any, x: Any) -> Any:
     """One part of such an index."""
+    array = as_operand(x)
     if isinstance(part, list):
-        array = x.array if isinstance(x, Tensor) else x
         return namespace(array).asarray(part, dtype=None if part else int)
-    if not isinstance(part, Tensor):
+    if isinstance(part, Tensor):
+        if part.dtype.kind not in "iub":
+            raise IndexError(f"a tensor of {part.dtype} is no index: cast it with .astype('int64')")
+        plain = part.array
+    elif is_array(part):
+        plain = part.copy()  # the caller may go on writing to it
+    else:
         return part
-    if part.dtype.kind not in "iub":
-        raise IndexError(f"a tensor of {part.dtype} is no index: cast it with .astype('int64')")
-    return part.array
+    if device_of(plain) != device_of(array):
+        raise TypeError(
+            f"an index on {device_of(plain)} cannot read a tensor on {device_of(array)}: move it "
+            "with .to(...) first"
+        )
+    return plain
 
 
 @operation

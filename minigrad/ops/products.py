@@ -72,7 +72,7 @@ matmul.rules(
 @operation
 @primitive
 def linear(x: TensorLike, weight: TensorLike, bias: TensorLike, /) -> Tensor:
-    """x W^T + b,  with x (..., inputs), W (outputs, inputs), and b that broadcasts.
+    """x W^T + b,  with x (..., inputs), W (outputs, inputs), and b that fits x W^T.
 
     b is usually (outputs,); in a recurrent cell it is what the input adds to each row.
 
@@ -83,11 +83,16 @@ def linear(x: TensorLike, weight: TensorLike, bias: TensorLike, /) -> Tensor:
     tensor([[16.]])
     """
     try:
-        return x @ weight.T + bias
+        product = x @ weight.T
+        out = product + bias
+        fits = weight.ndim == 2 and out.shape == product.shape
     except (ValueError, TypeError, AttributeError):
+        fits = False
+    if not fits:
         raise ValueError(
-            "x (..., inputs), weight (outputs, inputs) and bias do not fit together"
-        ) from None
+            "x (..., inputs), weight (outputs, inputs) and bias (outputs,) do not fit together"
+        )
+    return out
 
 
 linear.rules(

@@ -27,7 +27,9 @@ def logsumexp(x: TensorLike, /, axis: Axis = None, keepdims: bool = False) -> Te
     top = xp.where(xp.isfinite(top), top, 0.0)
     total = xp.exp(x - top).sum(axis, keepdims=True)
     total = xp.where(total > 0, xp.log(xp.where(total > 0, total, 1.0)) + top, -xp.inf)
-    return total if keepdims else total.reshape(x.sum(axis).shape)
+    if keepdims:
+        return total
+    return total.reshape(()) if axis is None else total.squeeze(axis)
 
 
 def _logsumexp_rule(g: Any, x: Any, out: Any, axis: Axis, keepdims: bool) -> Any:

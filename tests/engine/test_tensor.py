@@ -710,3 +710,48 @@ def test_only_a_leaf_can_be_rebound() -> None:
     for tensor in (computed, mg.tensor([1.0, 2.0])):
         with pytest.raises(mg.TapeError, match="only a leaf"):
             tensor.rebind(np.zeros(2, "float32"))
+
+
+class TestDLPack:
+    def test_to_and_from_numpy_without_a_copy(self) -> None:
+        array = np.arange(3.0)
+        made = mg.from_dlpack(array)
+        assert np.shares_memory(made.array, array)
+        assert np.shares_memory(np.from_dlpack(made), array)
+
+    def test_to_and_from_torch_without_a_copy(self) -> None:
+        torch = pytest.importorskip("torch")
+        source = torch.arange(3.0)
+        made = mg.from_dlpack(source)
+        assert made.dtype == "float32"
+        assert torch.from_dlpack(made).data_ptr() == source.data_ptr()
+
+    def test_a_gradient_is_not_dropped(self) -> None:
+        with pytest.raises(TypeError, match=r"silently drop its gradient.*t\.detach\(\)"):
+            np.from_dlpack(leaf(1.0))
+
+    def test_other_devices_are_refused(self) -> None:
+        class Elsewhere:
+            def __dlpack_device__(self) -> tuple[int, int]:
+                return 8, 0
+
+        with pytest.raises(TypeError, match="DLPack device 8"):
+            mg.from_dlpack(Elsewhere())
+
+
+def test_an_index_is_that_of_the_time_of_reading() -> None:
+    x, index = mg.tensor([1.0, 2.0, 3.0], requires_grad=True), np.array([0, 1])
+    with mg.Tape() as tape:
+        y = mg.sum(x[index] * mg.tensor([10.0, 20.0]))
+        index[:] = 2
+    assert tape.gradient(y, x).tolist() == [10.0, 20.0, 0.0]
+
+
+def test_a_seed_is_that_of_the_time_of_the_gradient() -> None:
+    x, seed = mg.tensor([1.0, 2.0], requires_grad=True), np.ones(2, "float32")
+    with mg.Tape() as tape:
+        y = x + 0.0
+    tape.backward(y, seed)
+    seed[:] = 99.0
+    assert x.grad is not None
+    assert x.grad.tolist() == [1.0, 1.0]
