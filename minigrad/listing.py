@@ -149,14 +149,14 @@ def _letters(number: int) -> str:
 def short(value: Any) -> str:
     """A setting in few characters."""
     if isinstance(value, tuple):
-        return f"({', '.join(map(short, value))})"
+        return f"({', '.join(map(short, value))}{',' * (len(value) == 1)})"
     if hasattr(value, "shape"):
         return f"<{value.shape} {value.dtype}>" if value.shape else str(value)
     if callable(value) or hasattr(value, "__name__"):
         return getattr(value, "__name__", type(value).__name__)
     if isinstance(value, slice):
         return ":".join("" if v is None else str(v) for v in (value.start, value.stop)) or ":"
-    return repr(value)
+    return "..." if value is Ellipsis else repr(value)
 
 
 def _source(line: Line) -> str:

@@ -609,3 +609,14 @@ class TestLooks:
             assert repr(tape) == "<Tape: 0 results, 0 B held, recording>"
         assert bool(tape)
         assert "not recording" in repr(tape)
+
+
+def test_settings_are_shown_as_python_writes_them() -> None:
+    x = leaf(np.ones((2, 3)))
+    with Tape() as tape:
+        x.reshape(6)
+        x.reshape((6,))
+        x[1:, ..., np.array([0, 2])]
+    lines = str(tape).splitlines()[2:]
+    for line, call in zip(lines, ("shape=6)", "shape=(6,))", "index=(1:, ..., <"), strict=True):
+        assert call in line
