@@ -257,9 +257,8 @@ def _named_by(rule: Callable[..., Any]) -> list[str]:
 #
 # _any and finished say what a call does. _unary and _binary are the same thing unrolled for
 # the arrays of operations of one and two operands without settings, most of what a tape
-# records: they take a third of the time.
+# records: they take a quarter of the time.
 # --------------------------------------------------------------------------------------
-
 
 NO_SETTINGS: Final[dict[str, Any]] = {}
 

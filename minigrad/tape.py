@@ -35,8 +35,8 @@ Line = tuple[CodeType, int]
 #: How many results a tape may hold before it warns that nobody reads it.
 LARGE: Final = 1_000_000
 
+#: The folder of the engine's own files, which are never the user's line.
 ENGINE: Final = str(Path(__file__).parent) + os.sep
-
 
 #: Stands for the place of a rule's argument if there are several.
 SEVERAL: Final = -1
@@ -45,7 +45,7 @@ SEVERAL: Final = -1
 class Entry(NamedTuple):
     """One computed result: data only, so that it can be printed, counted and played.
 
-    On the tape it is a plain tuple of these, which takes a quarter of the time to make.
+    On the tape it is a plain tuple of these, which takes a fraction of the time to make.
     """
 
     #: The operation, the rules that will be played, and what they need.
@@ -313,13 +313,13 @@ class Tape:
             else as_operand(seed)
         }
         found: dict[int, Any] = {}
-        computed = set() if wanted is None else {slot for slot in wanted if slot < LEAF}
+        computed = {slot for slot in wanted or () if slot < LEAF}
         base, start, first, entries = self.base, self.start, self.first, self.entries
+        checked, fingerprinted = self.checked, self.fingerprints
         # Entries at stop and below are not played. If no leaf is wanted, there is no need to
         # go below the lowest slot that is.
         stop = max(start, since) - 1
-        only_computed = bool(computed) and computed == wanted
-        if only_computed:
+        if computed and computed == wanted:
             stop = max(stop, min(computed))
         last = target.slot if target.slot < LEAF else start - 1
         end = last + 1
@@ -336,7 +336,7 @@ class Tape:
                         raise self._hidden_error()
                     continue
                 plan, operands, saved, like, shape, dtype, *_ = entry
-                if computed and slot in computed and slot in gradients:
+                if slot in computed and slot in gradients:
                     found[slot] = gradients[slot]
                 if type(shape) is tuple:
                     gradient = gradients.pop(slot, None)
@@ -348,7 +348,7 @@ class Tape:
                     entries[slot - first] = None
                 if gradient is None:
                     continue
-                if self.fingerprints and slot in self.fingerprints:
+                if slot in fingerprinted:
                     self._check_unchanged(slot, entry)
                 if create_graph:
                     saved = _saved_tensors(slot, entry)
@@ -377,7 +377,7 @@ class Tape:
                         part = _unbroadcast(part, shape, rule, entry)
                     if part.dtype is not dtype and part.dtype != dtype:
                         part = _cast(part, dtype, rule, entry)
-                    if self.checked:
+                    if checked:
                         _check_gradient(part, rule, entry)
                     old = gradients.get(parent)
                     gradients[parent] = part if old is None else old + part

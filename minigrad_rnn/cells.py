@@ -106,12 +106,7 @@ class Cell(nn.Module):
         """``state``, or zeros for ``None``; ``ValueError`` if it is not of the cell's shape."""
         if state is None:
             return self.initial_state(batch_size)
-        expected = self.state_shape(batch_size)
-        given = map_structure(lambda part: getattr(part, "shape", type(part).__name__), state)
-        if given != expected:
-            raise ValueError(
-                f"{type(self).__name__} expects a state of shape {expected}, not {given}"
-            )
+        check_state(type(self).__name__, state, self.state_shape(batch_size))
         return state
 
     def members(self) -> Iterator[tuple[str, Any]]:
@@ -245,6 +240,13 @@ def map_structure(function: Any, structure: Any) -> Any:
     if isinstance(structure, tuple) and not (structure and isinstance(structure[0], int)):
         return tuple(map_structure(function, part) for part in structure)
     return function(structure)
+
+
+def check_state(name: str, state: State, expected: Any) -> None:
+    """Raise ``ValueError`` unless the parts of ``state`` have the ``expected`` shapes."""
+    given = map_structure(lambda part: getattr(part, "shape", type(part).__name__), state)
+    if given != expected:
+        raise ValueError(f"{name} expects a state of shape {expected}, not {given}")
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

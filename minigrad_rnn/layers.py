@@ -7,7 +7,15 @@ from typing import Any, ClassVar, Literal
 
 import minigrad as mg
 from minigrad import Tensor, nn
-from minigrad_rnn.cells import Cell, GRUCell, LSTMCell, RNNCell, State, map_structure
+from minigrad_rnn.cells import (
+    Cell,
+    GRUCell,
+    LSTMCell,
+    RNNCell,
+    State,
+    check_state,
+    map_structure,
+)
 
 
 def unroll(
@@ -151,11 +159,7 @@ class Recurrent(nn.Module):
         expected = map_structure(
             lambda shape: (self.num_layers, *shape), self.cells[0].state_shape(batch_size)
         )
-        given = map_structure(lambda part: getattr(part, "shape", type(part).__name__), state)
-        if given != expected:
-            raise ValueError(
-                f"{type(self).__name__} expects a state of shape {expected}, not {given}"
-            )
+        check_state(type(self).__name__, state, expected)
         if isinstance(state, tuple):
             return list(zip(*map(mg.unstack, state), strict=True))
         return list(mg.unstack(state))
