@@ -33,13 +33,13 @@ from collections.abc import Callable, Sequence
 from functools import update_wrapper
 from operator import itemgetter
 from sys import _getframe
-from typing import Any, Final, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, ParamSpec, Protocol, TypeVar
 
 from minigrad.arrays import as_array, device_of, is_array
 from minigrad.diagnosis import check_result, fingerprints
 from minigrad.listing import short
 from minigrad.slots import CONSTANT, NOTHING, active_tape
-from minigrad.tape import ENGINE, LARGE, SEVERAL, users_frame
+from minigrad.tape import LARGE, SEVERAL, in_engine, users_frame
 from minigrad.tensor import TapeError, Tensor, as_operand, describe, operations, with_axes
 
 P = ParamSpec("P")
@@ -50,27 +50,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SPECIAL: Final = ("out", "operand_shape", "position")
 
 
-class Rule:
-    """The gradient of one operand, compiled for one plan.
+class Rule(NamedTuple):
+    """The gradient of one operand, compiled for one plan."""
 
-    Attributes:
-        function: the rule as it was written.
-        operand, position: the name of the operand and its place among the operands.
-        place: where in ``Entry.saved`` the only argument after ``g`` is found; ``None`` if
-            there is none, ``SEVERAL`` if there are more.
-        pick: takes the arguments out of ``Entry.saved`` if there are several.
-    """
-
-    __slots__ = ("function", "operand", "pick", "place", "position")
-
-    def __init__(
-        self, function: Callable[..., Any], operand: str, position: int, places: list[int]
-    ) -> None:
-        self.function = function
-        self.operand = operand
-        self.position = position
-        self.place = None if not places else places[0] if len(places) == 1 else SEVERAL
-        self.pick = _picker(places)
+    #: The rule as it was written.
+    function: Callable[..., Any]
+    #: The place of the operand among the operands, and of the rule among the plan's.
+    position: int
+    number: int
+    #: Where in ``Entry.saved`` the only argument after ``g`` is found; ``None`` if there is
+    #: none, ``SEVERAL`` if there are more.
+    place: int | None
+    #: Takes the arguments out of ``Entry.saved`` if there are several.
+    pick: Callable[[Sequence[Any]], tuple[Any, ...]]
+    #: The name of the operand.
+    operand: str
 
 
 class Plan:
@@ -92,10 +86,9 @@ class Plan:
         keep: the places in the row of what is saved.
         save: takes that out of the row.
         out, rest: the places of the result and of the tuple of operands in the row.
-        needs_no_shapes: whether nothing is saved from the row beyond the result.
     """
 
-    __slots__ = ("keep", "needs_no_shapes", "operation", "out", "rest", "rules", "save")
+    __slots__ = ("keep", "operation", "out", "rest", "rules", "save")
 
     def __init__(
         self, operation: Primitive, rules: list[Rule], keep: list[int], out: int, rest: int
@@ -106,7 +99,6 @@ class Plan:
         self.save = _picker(keep)
         self.out = out
         self.rest = rest
-        self.needs_no_shapes = max(keep, default=0) <= out
 
 
 def _picker(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
@@ -117,6 +109,18 @@ def _picker(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
         (place,) = places
         return lambda row: (row[place],)
     return lambda row: ()
+
+
+class _Plans(dict[int, Plan]):
+    """The plans of an operation by the set of operands that want a gradient, made on demand."""
+
+    def __init__(self, operation: Primitive) -> None:
+        super().__init__()
+        self.operation = operation
+
+    def __missing__(self, wanted: int) -> Plan:
+        plan = self[wanted] = self.operation.plan(wanted)
+        return plan
 
 
 class Primitive:
@@ -140,8 +144,9 @@ class Primitive:
         for name in (*self.operands, *self.defaults, self.variadic):
             if name in _SPECIAL:
                 raise TypeError(f"{self.name}: {name} means something else in a rule; rename it")
+        self.bind = _binder(self)
         self.functions: dict[str, Callable[..., Any]] = {}
-        self.plans: dict[int, Plan] = {}
+        self.plans = _Plans(self)
 
     def rules(self, **rules: Callable[..., Any]) -> None:
         """Give the gradient of operands, by name; see the module's description.
@@ -193,39 +198,19 @@ class Primitive:
             row |= {"operand_shape": count + 1 + i, "position": end - len(positions) + i}
             named = [row[name] for name in _named_by(function)]
             keep += [place for place in named if place not in keep]
-            rules.append(Rule(function, operand, position, [keep.index(place) for place in named]))
-        plan = self.plans[wanted] = Plan(self, rules, keep, count, end)
-        return plan
+            places = [keep.index(place) for place in named]
+            place = None if not places else places[0] if len(places) == 1 else SEVERAL
+            rules.append(Rule(function, position, i, place, _picker(places), operand))
+        return Plan(self, rules, keep, count, end)
 
-    def bind(
-        self, args: tuple[Any, ...], settings: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Separate operands from settings, and complete the settings by their defaults."""
-        operands, rest = args, ()
-        if self.variadic is None:
-            operands, rest = args[: len(self.operands)], args[len(self.operands) :]
-        given: dict[str, Any] = dict(zip(self.defaults, rest, strict=False))
-        bound = self.defaults | given | settings
-        missing = any([value is inspect.Parameter.empty for value in bound.values()])
-        if (
-            missing
-            or len(bound) > len(self.defaults)
-            or len(rest) > len(given)
-            or given.keys() & settings.keys()
-        ):
-            try:
-                inspect.signature(self.forward).bind(*args, **settings)
-            except TypeError as error:
-                raise TypeError(f"{self.name}: {error}") from None
-        for name, value in bound.items():
-            if isinstance(value, Tensor):
-                if value.requires_grad:
-                    raise TapeError(
-                        f"{self.name}: {name} is a setting, through which no gradient flows; "
-                        "write t.detach() if that is meant"
-                    )
-                bound[name] = value.array
-        return operands, bound
+    def constant_setting(self, name: str, value: Tensor) -> Any:
+        """The array of a tensor that is given as a setting, if it has no gradient to lose."""
+        if value.requires_grad:
+            raise TapeError(
+                f"{self.name}: {name} is a setting, through which no gradient flows; "
+                "write t.detach() if that is meant"
+            )
+        return value.array
 
     def explain(
         self, error: Exception, values: Sequence[Any], settings: dict[str, Any]
@@ -247,6 +232,26 @@ class Primitive:
         raise error
 
 
+def _binder(
+    primitive: Primitive,
+) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
+    """A function with the signature of the forward, which returns its operands and settings.
+
+    So Python itself binds the arguments of a call: no other way is as fast.
+    """
+    forward = primitive.forward
+    named = [*primitive.operands, *([f"*{primitive.variadic}"] if primitive.variadic else [])]
+    settings = [f"{name!r}: {name}" for name in primitive.defaults]
+    signature = inspect.signature(forward)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    bare = [p if p.default is p.empty else p.replace(default=None) for p in bare]
+    parameters = str(signature.replace(parameters=bare, return_annotation=signature.empty))
+    bind = eval(f"lambda {parameters[1:-1]}: (({', '.join(named)},), {{{', '.join(settings)}}})")
+    bind.__defaults__, bind.__kwdefaults__ = forward.__defaults__, forward.__kwdefaults__
+    bind.__qualname__ = primitive.name
+    return bind
+
+
 def _named_by(rule: Callable[..., Any]) -> list[str]:
     """What a rule asks for besides the gradient of the result."""
     return list(inspect.signature(rule).parameters)[1:]
@@ -262,29 +267,47 @@ def _named_by(rule: Callable[..., Any]) -> list[str]:
 
 NO_SETTINGS: Final[dict[str, Any]] = {}
 
+#: The types of operands that become arrays before an operation sees them.
+NESTED: Final = (list, tuple)
+
+#: ``_new(Tensor)`` and two assignments take two thirds of the time of ``Tensor(array, slot)``.
+_new: Final = object.__new__
+
 #: Keys of plans: a bit for every operand that wants a gradient, and one above for their number.
 _ONLY: Final = 0b11
 _FIRST, _SECOND, _BOTH = 0b101, 0b110, 0b111
 
 
 def _any(primitive: Primitive) -> Callable[..., Any]:
-    forward = primitive.forward
+    forward, bind = primitive.forward, primitive.bind
     named = len(primitive.operands) if primitive.variadic is None else None
 
     def call(*args: Any, **settings: Any) -> Any:
-        if not any([isinstance(operand, Tensor) for operand in args]):
+        for value in args:
+            if isinstance(value, Tensor):
+                break
+        else:
             if not args or is_array(args[0]):
                 return forward(*args, **settings)  # arrays from arrays
             rest = () if named is None else args[named:]
             return call(*map(with_axes, args[:named]), *rest, **settings)
-        operands, settings = primitive.bind(args, settings)
-        slots = [x.slot if isinstance(x, Tensor) else CONSTANT for x in operands]
-        values: Sequence[Any] = operands
+        operands, settings = bind(*args, **settings)
+        for name, value in settings.items():
+            if isinstance(value, Tensor):
+                settings[name] = primitive.constant_setting(name, value)
+        slots: list[int] = []
+        values: list[Any] = []
         try:
-            values = [as_operand(x) for x in operands]
+            for operand in operands:
+                if isinstance(operand, Tensor):
+                    slots.append(operand.slot)
+                    values.append(operand.array)
+                else:
+                    slots.append(CONSTANT)
+                    values.append(as_operand(operand))
             out = forward(*values, **settings)
         except Exception as error:
-            primitive.explain(error, values, settings)
+            primitive.explain(error, values or operands, settings)
         return finished(primitive, slots, values, settings, out)
 
     return call
@@ -299,31 +322,39 @@ def finished(
 ) -> Any:
     """The results of an operation as tensors, recorded if a tape wants them."""
     several = isinstance(out, tuple)
-    results = [as_array(result) for result in (out if several else (out,))]
+    results = [as_array(result) for result in out] if several else [as_array(out)]
+    floats = []
     for result in results:
         if not is_array(result):
             raise TypeError(
                 f"{primitive.name}: the forward is to return an array, or a tuple of arrays, "
                 f"not {type(result).__name__}"
             )
-    places = [CONSTANT] * len(results)
+        floats.append(result.dtype.kind == "f")
     tape = active_tape.get()
-    base = NOTHING if tape is None else tape.base
-    wanted = [i for i, slot in enumerate(slots) if slot >= base]
-    if tape is not None and wanted and any([a.dtype.kind == "f" for a in results]):
-        key = (1 << len(slots)) + sum([1 << i for i in wanted])
-        plan = primitive.plans.get(key) or primitive.plan(key)
-        shapes = [values[i].shape for i in wanted]
-        rest = tuple(values[len(primitive.operands) :])
+    base = NOTHING if tape is None or True not in floats else tape.base
+    key = 1 << len(slots)
+    wanted, shapes, dtypes = [], [], []
+    for i, slot in enumerate(slots):
+        if slot >= base:
+            key += 1 << i
+            wanted.append(i)
+            shapes.append(values[i].shape)
+            dtypes.append(values[i].dtype)
+    if tape is None or not wanted:
+        tensors = list(map(Tensor, results))
+    else:
+        plan = primitive.plans[key]
         made: Any = tuple(results) if several else results[0]
+        rest = tuple(values[len(primitive.operands) :])
         frame = users_frame(_getframe(2))
         entry = (
             plan,
             slots,
             plan.save((*values, made, *shapes, *settings.values(), *wanted, rest)),
-            (shapes, [values[i].dtype for i in wanted]),
-            [a.shape for a in results] if several else made.shape,
-            [a.dtype for a in results] if several else made.dtype,
+            (shapes, dtypes),
+            [result.shape for result in results] if several else made.shape,
+            [result.dtype for result in results] if several else made.dtype,
             settings,
             frame.f_code,
             frame.f_lasti,
@@ -332,13 +363,15 @@ def finished(
         if tape.checked:
             check_result(primitive.name, values, results, entry[-2:])
             tape.fingerprints[first] = fingerprints(entry)
-        before = len(tape.entries)
-        tape.entries.extend([entry] * len(results))
-        if before < LARGE <= len(tape.entries):
+        entries = tape.entries
+        before = len(entries)
+        entries.extend([entry] * len(results))
+        if before < LARGE <= len(entries):
             tape.warn_of_growth()
         # A result that is not of floats is a constant.
-        places = [first + i if a.dtype.kind == "f" else CONSTANT for i, a in enumerate(results)]
-    tensors = [Tensor(a, slot) for a, slot in zip(results, places, strict=True)]
+        tensors = [
+            Tensor(result, first + i if floats[i] else CONSTANT) for i, result in enumerate(results)
+        ]
     if not several:
         return tensors[0]
     return out._make(tensors) if hasattr(out, "_make") else tuple(tensors)
@@ -349,7 +382,7 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
 
     def call(x: Any, /) -> Any:
         if not isinstance(x, Tensor):
-            return call(with_axes(x)) if isinstance(x, list | tuple) else forward(x)
+            return call(with_axes(x)) if type(x) in NESTED else forward(x)
         slot = x.slot
         x = x.array
         try:
@@ -360,38 +393,44 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
         if not shape:  # no axes, several results, or no array at all
             return finished(primitive, (slot,), (x,), NO_SETTINGS, out)
         tape = active_tape.get()
-        dtype = out.dtype
-        if tape is None or slot < tape.base or dtype.kind != "f":
+        if tape is None or slot < tape.base:
             return Tensor(out)
+        dtype = out.dtype
+        operand_shape = x.shape
+        like = None
+        if operand_shape != shape or x.dtype is not dtype:
+            if dtype.kind != "f":
+                return Tensor(out)
+            like = (operand_shape,), (x.dtype,)
         if tape.checked:
             return finished(primitive, (slot,), (x,), NO_SETTINGS, out)
-        plan = plans.get(_ONLY) or primitive.plan(_ONLY)
-        operand_shape = x.shape
-        operand_dtype = x.dtype
-        like = None
-        if operand_shape != shape or operand_dtype is not dtype:
-            like = (operand_shape,), (operand_dtype,)
+        plan = plans[_ONLY]
         frame = _getframe(1)
-        if frame.f_code.co_filename.startswith(ENGINE):
+        code = frame.f_code
+        if in_engine[code.co_filename]:
             frame = users_frame(frame)
+            code = frame.f_code
         entries = tape.entries
         entries.append(
             (
                 plan,
                 (slot,),
-                plan.save((x, out) if plan.needs_no_shapes else (x, out, operand_shape)),
+                plan.save((x, out, operand_shape)),
                 like,
                 shape,
                 dtype,
                 NO_SETTINGS,
-                frame.f_code,
+                code,
                 frame.f_lasti,
             )
         )
         count = len(entries)
         if count == LARGE:
             tape.warn_of_growth()
-        return Tensor(out, tape.first + count - 1)
+        made = _new(Tensor)
+        made.array = out
+        made.slot = tape.first + count - 1
+        return made
 
     return call
 
@@ -414,9 +453,9 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
                 slot_b = b.slot
                 b = b.array
                 a = as_operand(a)
+            elif type(a) in NESTED or type(b) in NESTED:
+                return call(with_axes(a), with_axes(b))
             else:
-                if isinstance(a, list | tuple) or isinstance(b, list | tuple):
-                    return call(with_axes(a), with_axes(b))
                 return forward(a, b)
             out = forward(a, b)
         except Exception as error:
@@ -425,50 +464,62 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
         if not shape:  # no axes, several results, or no array at all
             return finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         tape = active_tape.get()
-        dtype = out.dtype
-        if tape is None or dtype.kind != "f":
+        if tape is None:
             return Tensor(out)
-        if tape.checked:
-            return finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         base = tape.base
-        shapes: tuple[Any, ...]
-        dtypes: tuple[Any, ...]
+        dtype = out.dtype
+        row: tuple[Any, ...]  # the beginning of a plan's row
         if slot_a >= base:
+            shape_a = a.shape
             if slot_b >= base:
-                plan = plans.get(_BOTH) or primitive.plan(_BOTH)
-                shapes, dtypes = (a.shape, b.shape), (a.dtype, b.dtype)
+                wanted = _BOTH
+                row = a, b, out, shape_a, b.shape
+                same = shape_a == shape == row[4] and a.dtype is dtype is b.dtype
             else:
-                plan = plans.get(_FIRST) or primitive.plan(_FIRST)
-                shapes, dtypes = (a.shape,), (a.dtype,)
+                wanted = _FIRST
+                row = a, b, out, shape_a
+                same = shape_a == shape and a.dtype is dtype
         elif slot_b >= base:
-            plan = plans.get(_SECOND) or primitive.plan(_SECOND)
-            shapes, dtypes = (b.shape,), (b.dtype,)
+            wanted = _SECOND
+            row = a, b, out, b.shape
+            same = row[3] == shape and b.dtype is dtype
         else:
             return Tensor(out)
-        like: Any = (shapes, dtypes)
-        if shapes[0] == shape == shapes[-1] and dtypes[0] is dtype is dtypes[-1]:
-            like = None
+        like = None
+        if not same:
+            if dtype.kind != "f":
+                return Tensor(out)
+            operands = (slot_a, a), (slot_b, b)
+            like = row[3:], tuple([x.dtype for slot, x in operands if slot >= base])
+        if tape.checked:
+            return finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         frame = _getframe(1)
-        if frame.f_code.co_filename.startswith(ENGINE):
+        code = frame.f_code
+        if in_engine[code.co_filename]:
             frame = users_frame(frame)
+            code = frame.f_code
+        plan = plans[wanted]
         entries = tape.entries
         entries.append(
             (
                 plan,
                 (slot_a, slot_b),
-                plan.save((a, b, out) if plan.needs_no_shapes else (a, b, out, *shapes)),
+                plan.save(row),
                 like,
                 shape,
                 dtype,
                 NO_SETTINGS,
-                frame.f_code,
+                code,
                 frame.f_lasti,
             )
         )
         count = len(entries)
         if count == LARGE:
             tape.warn_of_growth()
-        return Tensor(out, tape.first + count - 1)
+        made = _new(Tensor)
+        made.array = out
+        made.slot = tape.first + count - 1
+        return made
 
     return call
 

@@ -35,11 +35,21 @@ Line = tuple[CodeType, int]
 #: How many results a tape may hold before it warns that nobody reads it.
 LARGE: Final = 1_000_000
 
-#: The folder of the engine's own files, which are never the user's line.
-ENGINE: Final = str(Path(__file__).parent) + os.sep
+_FOLDER: Final = str(Path(__file__).parent) + os.sep
 
 #: Stands for the place of a rule's argument if there are several.
 SEVERAL: Final = -1
+
+
+class _OwnFiles(dict[str, bool]):
+    """File name -> whether it is one of the engine's own, which never hold the user's line."""
+
+    def __missing__(self, name: str) -> bool:
+        found = self[name] = name.startswith(_FOLDER)
+        return found
+
+
+in_engine: Final = _OwnFiles()
 
 
 class Entry(NamedTuple):
@@ -325,35 +335,40 @@ class Tape:
         end = last + 1
         while start < end < self.mark() and entries[end - first] is entries[last - first]:
             end += 1  # results of the same operation are consumed together
+        played = entries[stop + 1 - first : end - first]
+        if not retain:
+            entries[stop + 1 - first : end - first] = [None] * len(played)
+        take, accumulated = gradients.pop, gradients.get
         rule: Any = None
         part: Any = gradients[target.slot]
         suspended = None if create_graph else active_tape.set(None)
+        slot = end
         try:
-            for slot in range(last, stop, -1):
-                entry = entries[slot - first]
+            while played:
+                entry = played.pop()
+                slot -= 1
                 if entry is None:
                     if slot in gradients:
                         raise self._hidden_error()
                     continue
-                plan, operands, saved, like, shape, dtype, *_ = entry
-                if slot in computed and slot in gradients:
+                plan, operands, saved, like, shape, dtype, _, _, _ = entry
+                if computed and slot in computed and slot in gradients:
                     found[slot] = gradients[slot]
                 if type(shape) is tuple:
-                    gradient = gradients.pop(slot, None)
-                elif slot > start and entries[slot - first - 1] is entry:
+                    gradient = take(slot, None)
+                elif played and played[-1] is entry:
                     continue  # a later result of several, which are played with the first
                 else:
                     gradient = _gradients_of_results(slot, entry, gradients)
-                if not retain:
-                    entries[slot - first] = None
                 if gradient is None:
                     continue
-                if slot in fingerprinted:
+                if checked and slot in fingerprinted:
                     self._check_unchanged(slot, entry)
                 if create_graph:
                     saved = _saved_tensors(slot, entry)
-                for i, rule in enumerate(plan.rules):
-                    parent = operands[rule.position]
+                for rule in plan.rules:
+                    function, position, number, place, pick, _ = rule
+                    parent = operands[position]
                     if parent > slot:  # a leaf; entries come after what they were computed from
                         if parent < LEAF:
                             raise self._foreign_error()
@@ -363,23 +378,22 @@ class Tape:
                         if parent < base:
                             continue
                         raise self._consumed_error("a tensor that this target depends on")
-                    place = rule.place
                     if place is None:
-                        part = rule.function(gradient)
+                        part = function(gradient)
                     elif place is SEVERAL:
-                        part = rule.function(gradient, *rule.pick(saved))
+                        part = function(gradient, *pick(saved))
                     else:
-                        part = rule.function(gradient, saved[place])
+                        part = function(gradient, saved[place])
                     if like is not None:
-                        shape = like[0][i]
-                        dtype = like[1][i]
+                        shape = like[0][number]
+                        dtype = like[1][number]
                     if part.shape != shape:
                         part = _unbroadcast(part, shape, rule, entry)
                     if part.dtype is not dtype and part.dtype != dtype:
                         part = _cast(part, dtype, rule, entry)
                     if checked:
                         _check_gradient(part, rule, entry)
-                    old = gradients.get(parent)
+                    old = accumulated(parent)
                     gradients[parent] = part if old is None else old + part
         except Exception as error:
             if isinstance(error, TapeError | FloatingPointError | Warning) or rule is None:
@@ -644,7 +658,7 @@ def _rule_of(rule: Rule, entry: Any) -> str:
 def users_frame(frame: FrameType) -> FrameType:
     """The innermost frame outside the engine: the one that a user would recognise."""
     inner = frame
-    while inner.f_code.co_filename.startswith(ENGINE):
+    while in_engine[inner.f_code.co_filename]:
         if inner.f_back is None:
             return frame
         inner = inner.f_back

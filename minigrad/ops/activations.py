@@ -27,7 +27,7 @@ def sigmoid(x: TensorLike, /) -> Tensor:
     return out
 
 
-sigmoid.rules(x=lambda g, out: g * (out * (1.0 - out)))
+sigmoid.rules(x=lambda g, out: g * (out - out * out))
 
 
 @operation

@@ -324,7 +324,7 @@ NUMPY = [
     case("reduce", lambda: np.add.reduce(T), TypeError, "np.add.reduce", "mg.sum"),
     case("outer", lambda: np.multiply.outer(T, T), TypeError, "np.multiply.outer"),
     case("at", lambda: np.add.at(np.ones((2, 3)), 0, T), TypeError, "np.add.at"),
-    case("where alone", lambda: np.where(T), TypeError, "where", "(2, 3)"),
+    case("where alone", lambda: np.where(T), TypeError, "where", "missing", "'x' and 'y'"),
 ]
 
 
