@@ -165,14 +165,10 @@ class _Replay:
                     tape.base = outer.base  # so that what was used from there counts
                     mark = tape.mark()
                     value = self.function()
-        totals: dict[int, Any] = {}
         results = [part for part in leaves_of(value) if _made_since(part, mark)]
-        for result, gradient in zip(results, given, strict=True):
-            graph = recording is not None
-            found = tape.play_back(result, gradient, set(self.slots), True, graph, since=mark)
-            for slot, part in found.items():
-                totals[slot] = totals[slot] + part if slot in totals else part
-        return totals
+        targets = list(zip(results, given, strict=True))
+        graph = recording is not None
+        return tape.play_back(targets, set(self.slots), True, graph, since=mark)
 
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:

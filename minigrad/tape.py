@@ -254,7 +254,7 @@ class Tape:
                 "create_graph=True records the gradient on this tape: call it inside the "
                 "`with` block"
             )
-        found = self.play_back(target, seed, wanted, retain or create_graph, create_graph)
+        found = self.play_back([(target, seed)], wanted, retain or create_graph, create_graph)
 
         def result(name: str, source: Tensor) -> Tensor | None:
             gradient = found.get(source.slot)
@@ -286,7 +286,7 @@ class Tape:
         >>> w.grad
         tensor([2., 4.])
         """
-        for slot, gradient in self.play_back(target, seed, None, retain, False).items():
+        for slot, gradient in self.play_back([(target, seed)], None, retain, False).items():
             leaf = leaves.get(slot)
             if leaf is not None:
                 old = leaf.grad
@@ -302,26 +302,28 @@ class Tape:
 
     def play_back(
         self,
-        target: Tensor,
-        seed: TensorLike,
+        targets: Sequence[tuple[Tensor, TensorLike]],
         wanted: set[int] | None,
         retain: bool,
         create_graph: bool,
         since: int = 0,
     ) -> dict[int, Any]:
-        """Read the tape backwards from ``target``; return the gradients of ``wanted`` slots.
+        """Read the tape backwards from targets with seeds; the gradients of ``wanted`` slots.
 
         ``None`` wants all leaves. The gradients are arrays; with ``create_graph`` they and
         everything that the rules are given are Tensors, so that the rules are recorded.
         Entries before the mark ``since`` are not played.
         """
-        self._check_target(target)
-        seed = _seed_for(target, seed)
-        gradients: dict[int, Any] = {
-            target.slot: (seed if isinstance(seed, Tensor) else Tensor(seed))
-            if create_graph
-            else as_operand(seed)
-        }
+        gradients: dict[int, Any] = {}
+        for target, seed in targets:
+            self._check_target(target)
+            seed = _seed_for(target, seed)
+            if not create_graph:
+                seed = as_operand(seed)
+            elif not isinstance(seed, Tensor):
+                seed = Tensor(seed)
+            old = gradients.get(target.slot)
+            gradients[target.slot] = seed if old is None else old + seed
         found: dict[int, Any] = {}
         computed = {slot for slot in wanted or () if slot < LEAF}
         base, start, first, entries = self.base, self.start, self.first, self.entries
@@ -331,7 +333,7 @@ class Tape:
         stop = max(start, since) - 1
         if computed and computed == wanted:
             stop = max(stop, min(computed))
-        last = target.slot if target.slot < LEAF else start - 1
+        last = max([slot for slot in gradients if slot < LEAF], default=start - 1)
         end = last + 1
         while start < end < self.mark() and entries[end - first] is entries[last - first]:
             end += 1  # results of the same operation are consumed together
@@ -340,7 +342,7 @@ class Tape:
             entries[stop + 1 - first : end - first] = [None] * len(played)
         take, accumulated = gradients.pop, gradients.get
         rule: Any = None
-        part: Any = gradients[target.slot]
+        part: Any = seed
         suspended = None if create_graph else active_tape.set(None)
         slot = end
         try:

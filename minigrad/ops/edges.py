@@ -53,7 +53,8 @@ scale_gradient.rules(x=lambda g, scale: g * scale)
 def map_gradient(x: TensorLike, /, function: Callable[[Tensor], TensorLike]) -> Tensor:
     """x, whose gradient is replaced by ``function(gradient)`` on its way back.
 
-    ``function`` receives and returns a Tensor of the shape of x.
+    ``function`` receives and returns a Tensor of the shape of x. A second derivative reads the
+    entry again: what flows back through it then is mapped, too.
 
     >>> import minigrad as mg
     >>> x = mg.tensor([3.0, 0.1], requires_grad=True)

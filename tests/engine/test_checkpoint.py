@@ -64,6 +64,30 @@ def test_containers_go_in_and_come_out() -> None:
     both(run)
 
 
+def test_the_gradients_of_several_results_are_played_back_together() -> None:
+    """A rule that is not linear, such as clipping, sees their sum, and once."""
+    seen: list[Any] = []
+
+    def clipped(g: Any) -> Any:
+        seen.append(g)
+        return mg.clip(g, -1.0, 1.0)
+
+    def run(wrap: Wrapper) -> list[Any]:
+        seen.clear()
+        x = leaf(0.5)
+
+        def two(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            h = mg.map_gradient(x, clipped)
+            return h, 0.25 * h, h
+
+        with Tape() as tape:
+            loss = sum(wrap(two)(x), start=mg.tensor(0.0, dtype="float64"))
+        return [tape.gradient(loss, x).numpy(), len(seen)]
+
+    both(run)
+    assert run(mg.checkpoint) == [1.0, 1]
+
+
 def test_second_order_and_nesting() -> None:
     def run(wrap: Wrapper) -> list[Any]:
         x = leaf([0.3, -0.8])
