@@ -118,8 +118,8 @@ def make_array(data: Any, dtype: Any = None, device: str | None = None, *, copy:
             raise ValueError(
                 "a tensor needs nested sequences of equal lengths; these are ragged"
             ) from error
-        if dtype is None and array.dtype.kind == "f":
-            dtype = _default_dtype
+        if dtype is None and array.dtype.kind == "f" and not hasattr(data, "__array__"):
+            dtype = _default_dtype  # of numbers; another library's array keeps its own
         copy = copy and not isinstance(data, list)  # a buffer of another kind may be shared
     check_real(array.dtype)
     check_real(numpy.dtype(dtype or array.dtype))

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 
 from minigrad.slots import active_tape
 
+pytest_plugins = ["pytester"]
+
 # The same examples in every run, so that a failure is always that of a change.
 # HYPOTHESIS_PROFILE=thorough draws many new ones.
 settings.register_profile("quick", max_examples=15, deadline=None, derandomize=True)

@@ -63,6 +63,17 @@ FLOORS = (
     "optim.schedules",
     "optim",
     "",
+    "testing.differences",
+    "testing.flattening",
+    "testing.report",
+    "testing.check",
+    "testing.gradients",
+    "testing.leaks",
+    "testing.strategies.shapes",
+    "testing.strategies.values",
+    "testing.strategies.programs",
+    "testing.strategies",
+    "testing",
 )
 
 

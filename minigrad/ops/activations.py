@@ -8,6 +8,7 @@ from typing import Any
 from minigrad.arrays import TensorLike, namespace
 from minigrad.ops.arithmetic import multiply
 from minigrad.ops.comparisons import clip, where
+from minigrad.ops.exponentials import exp
 from minigrad.primitive import operation, primitive
 from minigrad.tensor import Tensor
 
@@ -88,7 +89,7 @@ def softplus(x: TensorLike, /) -> Tensor:
     return namespace(x).logaddexp(x, 0.0)
 
 
-softplus.rules(x=lambda g, x: g * sigmoid(x))
+softplus.rules(x=lambda g, x, out: g * exp(x - out))  # sigmoid(x), also where that rounds to 0
 
 
 @operation

@@ -131,7 +131,8 @@ def power(a: TensorLike, b: TensorLike, /) -> Tensor:
 
 
 def _power_exponent_rule(g: Any, a: Any, out: Any) -> Any:
-    return g * out * log(where(a == 0, 1.0, a))
+    one = out**0.0  # in the dtype of the result, which a number for a does not have
+    return g * out * log(where(a == 0, one, a))
 
 
 power.rules(

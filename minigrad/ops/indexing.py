@@ -155,7 +155,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
 def _set_at(x: TensorLike, value: TensorLike, /, index: Any) -> Tensor:
     if common_namespace(x, value).result_type(x, value).kind != x.dtype.kind:
         raise TypeError(f"{x.dtype} does not hold the value; cast x with .astype(...) first")
-    out = x.copy()
+    out = namespace(x).array(x)  # a copy, which is an array also of an array scalar
     out[index] = value
     return out
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finite_differences import check_gradients
 
 import minigrad as mg
+from minigrad.testing import check_gradients
 
 ORDERS = pytest.mark.parametrize("create_graph", [False, True], ids=["arrays", "tensors"])
 DTYPES = pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -260,8 +260,8 @@ def test_steps_are_constants(step: Callable[..., mg.Tensor]) -> None:
 def test_products_with_zeros_have_exact_derivatives(
     operation: Callable[..., mg.Tensor], elements: list[float]
 ) -> None:
-    check_gradients(operation, [np.array(elements)])
-    check_gradients(lambda x: operation(x, axis=0), [np.array([elements, elements[::-1]]).T])
+    check_gradients(operation, np.array(elements))
+    check_gradients(lambda x: operation(x, axis=0), np.array([elements, elements[::-1]]).T)
     assert np.isfinite(gradients(operation, elements, create_graph=True)).all()
 
 
@@ -279,7 +279,7 @@ def test_the_gradient_of_a_product_is_that_of_the_other_elements() -> None:
 def test_running_products_of_any_length_with_a_zero_in_the_middle(length: int) -> None:
     x = np.linspace(0.5, 1.5, length)
     x[length // 2 : length // 2 + 1] = 0.0
-    check_gradients(mg.cumprod, [x])
+    check_gradients(mg.cumprod, x)
 
 
 # --------------------------------------------------------------------------------------
