@@ -4,28 +4,87 @@ It stands on minigrad's public names alone. Backpropagation through time is the 
 unrolled loop, read backwards; truncating it is cutting the tape.
 """
 
-from minigrad_rnn import datasets
-from minigrad_rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from minigrad_rnn.clipping import clip_grad_norm_, clip_grad_value_
+from minigrad_rnn import datasets, init, interchange, testing
+from minigrad_rnn.cells import (
+    Cell,
+    GRUCell,
+    IndRNNCell,
+    LRUCell,
+    LSTMCell,
+    MGUCell,
+    MinGRUCell,
+    MinLSTMCell,
+    RNNCell,
+)
+from minigrad_rnn.clipping import (
+    AutoClip,
+    ClipLog,
+    ClipRecord,
+    NormClipper,
+    ZClip,
+    clip_grad_agc_,
+    clip_grad_norm_,
+    clip_grad_norm_per_tensor_,
+    clip_grad_value_,
+    clip_gradient,
+)
 from minigrad_rnn.decoding import sample
-from minigrad_rnn.layers import GRU, LSTM, RNN, Recurrent, unroll
-from minigrad_rnn.sequences import Stream
+from minigrad_rnn.diagnostics import check_all_received_grad
+from minigrad_rnn.layers import GRU, LSTM, RNN, Recurrent
+from minigrad_rnn.sequences import (
+    Stream,
+    bucket_by_length,
+    lengths_to_mask,
+    mask_to_lengths,
+    pad_sequences,
+    random_window,
+    shift,
+    unpad_sequences,
+)
+from minigrad_rnn.states import detach_state, reset_state
 from minigrad_rnn.truncation import TBPTT
+from minigrad_rnn.unrolling import unroll
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
     "TBPTT",
+    "AutoClip",
     "Cell",
+    "ClipLog",
+    "ClipRecord",
     "GRUCell",
+    "IndRNNCell",
+    "LRUCell",
     "LSTMCell",
+    "MGUCell",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "NormClipper",
     "RNNCell",
     "Recurrent",
     "Stream",
+    "ZClip",
+    "bucket_by_length",
+    "check_all_received_grad",
+    "clip_grad_agc_",
     "clip_grad_norm_",
+    "clip_grad_norm_per_tensor_",
     "clip_grad_value_",
+    "clip_gradient",
     "datasets",
+    "detach_state",
+    "init",
+    "interchange",
+    "lengths_to_mask",
+    "mask_to_lengths",
+    "pad_sequences",
+    "random_window",
+    "reset_state",
     "sample",
+    "shift",
+    "testing",
+    "unpad_sequences",
     "unroll",
 ]

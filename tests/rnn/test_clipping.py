@@ -1,13 +1,17 @@
-"""Gradient clipping: against torch, and at the edges of what numbers can hold."""
+"""Clipping the gradients of parameters: against torch, and at the edges of what numbers hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from math import inf, nan
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 import minigrad as mg
 import minigrad_rnn as rnn
@@ -136,6 +140,137 @@ def test_dtypes_may_be_mixed() -> None:
     assert gradient_of(single).tolist() == [0.0]
 
 
+EXTREMES = [
+    ("float64", [1.7e308] * 4, 1.0),
+    ("float64", [1.7e308] * 4, 1e300),
+    ("float64", [5e-324, -1e-323], 5e-324),
+    ("float64", [1e300, 1e-300], 1e-5),
+    ("float32", [3e38] * 4, 1.0),
+    ("float32", [1e30, -1e30, 1e-30], 1.0),
+    ("float32", [1e-45, -3e-45], 2e-45),
+    ("float32", [1e-30, 1e-30], 1e-31),
+    ("float16", [6e4] * 9, 1.0),
+    ("float16", [6e4] * 9, 1e-2),
+    ("float16", [6e-8, -6e-8, 3e-7], 1e-7),
+]
+
+
+@every_norm
+@pytest.mark.parametrize(("dtype", "values", "max_norm"), EXTREMES)
+@pytest.mark.parametrize("clip", [rnn.clip_grad_norm_, rnn.clip_grad_norm_per_tensor_])
+def test_extreme_gradients_are_clipped_to_the_limit(
+    clip: Any, dtype: str, values: list[float], max_norm: float, norm_type: float
+) -> None:
+    parameter = leaf(values, dtype)
+    exact = [Fraction(v) for v in gradient_of(parameter).tolist()]
+    largest = max(abs(v) for v in exact)
+    norm = float(np.linalg.norm([float(v / largest) for v in exact], norm_type))  # in that unit
+    scale = min(1.0, float(Fraction(max_norm) / largest) / norm)
+    clip([parameter], max_norm, norm_type)
+    # Rounding to subnormals, and in float32 that of a scale which is itself subnormal.
+    smallest = float(np.finfo(dtype).smallest_subnormal)
+    for after, before in zip(gradient_of(parameter).tolist(), exact, strict=True):
+        expected = float(before * Fraction(scale))
+        rounding = 2e-6 if dtype == "float32" else 4 * float(np.finfo(dtype).eps)
+        assert abs(after - expected) <= rounding * abs(expected) + smallest
+
+
+@every_norm
+@pytest.mark.parametrize(
+    ("dtype", "values", "max_norm"),
+    [
+        ("float64", [1e308, 1e-308, 5e-324], 1.7e308),
+        ("float64", [1e-300, -1e-310], 1e-299),
+        ("float32", [3e38, 3e38, 1e-45], 1e39),
+        ("float32", [1e30, 1e-30], 2e30),
+        ("float32", [1e-45, 3e-45], 1e-44),
+        ("float16", [6e4, 6e4, 6e-8], 2e5),
+        ("float16", [6e-8, 6e-8], 1e-6),
+    ],
+)
+@pytest.mark.parametrize("clip", [rnn.clip_grad_norm_, rnn.clip_grad_norm_per_tensor_])
+def test_extreme_gradients_below_the_limit_stay_bit_for_bit(
+    clip: Any, dtype: str, values: list[float], max_norm: float, norm_type: float
+) -> None:
+    parameter = leaf(values, dtype)
+    before = gradient_of(parameter).copy()
+    clip([parameter], max_norm, norm_type)
+    np.testing.assert_array_equal(gradient_of(parameter), before)
+
+
+def test_a_norm_beyond_its_dtype_is_infinite_and_clipped_rightly() -> None:
+    parameter = leaf([3e38] * 4, "float32")
+    assert rnn.clip_grad_norm_([parameter], 1.0).item() == inf
+    np.testing.assert_allclose(gradient_of(parameter), [0.5] * 4, rtol=2e-6)
+
+
+gradients_of_any_size = arrays(
+    "float64", st.integers(1, 6), elements=st.floats(-1e12, 1e12, allow_subnormal=False)
+)
+
+
+@given(
+    gradients=st.lists(gradients_of_any_size, min_size=1, max_size=4),
+    p=st.sampled_from([1.0, 1.5, 2.0, 7.0, inf]),
+    fraction=st.floats(0.01, 2.0),
+)
+def test_clipping_never_exceeds_the_limit_and_never_turns(
+    gradients: list[np.ndarray], p: float, fraction: float
+) -> None:
+    before = np.concatenate(gradients)
+    norm = np.linalg.norm(before / (np.abs(before).max() or 1.0), p) * np.abs(before).max()
+    max_norm = fraction * norm or 1.0
+    leaves = [leaf(g) for g in gradients]
+    np.testing.assert_allclose(rnn.clip_grad_norm_(leaves, max_norm, p).item(), norm, rtol=1e-13)
+    after = np.concatenate([gradient_of(parameter) for parameter in leaves])
+    if norm <= max_norm * (1.0 - 1e-13):
+        np.testing.assert_array_equal(after, before)
+    else:
+        np.testing.assert_allclose(after, before * (max_norm / norm), rtol=1e-12)
+    once = rnn.clip_grad_norm_(leaves, inf, p).item()
+    assert once <= max_norm * (1.0 + 1e-13) or once <= norm
+    rnn.clip_grad_norm_(leaves, once or 1.0, p)  # the norm that it has is none too large
+    np.testing.assert_array_equal(
+        np.concatenate([gradient_of(parameter) for parameter in leaves]), after
+    )
+
+
+# --------------------------------------------------------------------------------------
+# The norm of every tensor
+# --------------------------------------------------------------------------------------
+
+
+@every_norm
+def test_norms_per_tensor_are_torchs_of_every_tensor(
+    torch: Any, rng: np.random.Generator, norm_type: float
+) -> None:
+    gradients = [1e9 * g for g in random_gradients(rng, 1.0)[:3]]
+    leaves = [leaf(gradient) for gradient in gradients]
+    norms = rnn.clip_grad_norm_per_tensor_(leaves, 1.2e9, norm_type)
+    assert norms.shape == (3,)
+    for own, gradient, norm in zip(leaves, gradients, norms.tolist(), strict=True):
+        their = torch.zeros(gradient.shape, dtype=torch.float64)
+        their.grad = torch.tensor(gradient)
+        their_norm = torch.nn.utils.clip_grad_norm_([their], 1.2e9, norm_type)
+        np.testing.assert_allclose(norm, their_norm.item(), rtol=1e-13)
+        np.testing.assert_allclose(gradient_of(own), their.grad.numpy(), rtol=1e-13)
+
+
+def test_per_tensor_small_gradients_are_not_scaled_with_large_ones() -> None:
+    large, small, empty = leaf([3e200, 4e200]), leaf([0.3, 0.4]), leaf([])
+    norms = rnn.clip_grad_norm_per_tensor_([large, small, empty], 1.0)
+    np.testing.assert_allclose(norms.numpy(), [5e200, 0.5, 0.0], rtol=1e-15)
+    np.testing.assert_allclose(gradient_of(large), [0.6, 0.8], rtol=1e-15)
+    assert gradient_of(small).tolist() == [0.3, 0.4]
+
+
+def test_per_tensor_one_nan_stays_in_its_tensor() -> None:
+    bad, good = leaf([nan, 1.0]), leaf([3.0, 4.0])
+    rnn.clip_grad_norm_per_tensor_([bad, good], 1.0)
+    assert np.isnan(gradient_of(bad)).all()
+    np.testing.assert_allclose(gradient_of(good), [0.6, 0.8], rtol=1e-15)
+
+
 # --------------------------------------------------------------------------------------
 # What is not finite
 # --------------------------------------------------------------------------------------
@@ -209,7 +344,7 @@ def test_a_limit_beyond_the_dtype_changes_nothing(dtype: str, clip_value: float)
 
 
 # --------------------------------------------------------------------------------------
-# What both share
+# What all share
 # --------------------------------------------------------------------------------------
 
 
@@ -217,12 +352,40 @@ def by_norm(parameters: Any) -> None:
     rnn.clip_grad_norm_(parameters, 1.0)
 
 
+def by_norm_per_tensor(parameters: Any) -> None:
+    rnn.clip_grad_norm_per_tensor_(parameters, 0.9)
+
+
 def by_value(parameters: Any) -> None:
     rnn.clip_grad_value_(parameters, 0.7)
 
 
-both = pytest.mark.parametrize("clip", [by_norm, by_value])
+def by_weights(parameters: Any) -> None:
+    rnn.clip_grad_agc_(parameters)
+
+
+def by_history(parameters: Any) -> None:
+    clip = rnn.AutoClip(percentile=0.0)
+    clip.load_state_dict({"norms": [0.5]})
+    clip(parameters)
+
+
+def by_spikes(parameters: Any) -> None:
+    rnn.ZClip(max_norm=1.0)(parameters)
+
+
+every_rule = pytest.mark.parametrize(
+    "clip", [by_norm, by_norm_per_tensor, by_value, by_weights, by_history, by_spikes]
+)
 Clip = Callable[[Any], None]
+
+
+@every_rule
+def test_a_shared_parameter_is_clipped_once(clip: Clip) -> None:
+    once, twice = leaf([3.0, 4.0]), leaf([3.0, 4.0])
+    clip([once])
+    clip([twice, twice])
+    np.testing.assert_array_equal(gradient_of(twice), gradient_of(once))
 
 
 def test_a_shared_parameter_counts_once() -> None:
@@ -231,7 +394,7 @@ def test_a_shared_parameter_counts_once() -> None:
     np.testing.assert_allclose(gradient_of(parameter), [0.6, 0.8], rtol=1e-15)
 
 
-@both
+@every_rule
 def test_parameters_without_a_gradient_are_passed_over(clip: Clip) -> None:
     without, parameter = mg.tensor([1.0], requires_grad=True), leaf([3.0, 4.0])
     clip([without, parameter])
@@ -239,7 +402,7 @@ def test_parameters_without_a_gradient_are_passed_over(clip: Clip) -> None:
     assert np.abs(gradient_of(parameter)).max() < 1.0
 
 
-@both
+@every_rule
 def test_gradients_are_bound_anew_and_never_written_to(clip: Clip) -> None:
     parameter = leaf([3.0, 4.0])
     old = parameter.grad
@@ -251,7 +414,7 @@ def test_gradients_are_bound_anew_and_never_written_to(clip: Clip) -> None:
     assert parameter.numpy().tolist() == [0.0, 0.0]
 
 
-@both
+@every_rule
 @pytest.mark.parametrize("kind", [list, tuple, iter, dict.fromkeys])
 def test_parameters_may_come_from_any_iterable(clip: Clip, kind: Callable[[Any], Any]) -> None:
     parameters = [leaf([3.0]), leaf([4.0])]
@@ -259,14 +422,14 @@ def test_parameters_may_come_from_any_iterable(clip: Clip, kind: Callable[[Any],
     assert all(gradient_of(p) < 1.0 for p in parameters)
 
 
-@both
+@every_rule
 def test_one_parameter_alone_may_be_given(clip: Clip) -> None:
     parameter = leaf([3.0, 4.0])
     clip(parameter)
     assert np.abs(gradient_of(parameter)).max() < 1.0
 
 
-@both
+@every_rule
 def test_a_modules_parameters_are_clipped(clip: Clip) -> None:
     layer = rnn.GRU(3, 4, dtype="float64", rng=0)
     with mg.Tape() as tape:
@@ -276,7 +439,7 @@ def test_a_modules_parameters_are_clipped(clip: Clip) -> None:
     assert max(np.abs(gradient_of(p)).max() for p in layer.parameters()) <= 1.0
 
 
-@both
+@every_rule
 def test_nothing_is_recorded_and_an_open_tape_is_left_alone(clip: Clip) -> None:
     parameter = leaf([3.0, 4.0])
     with mg.Tape() as tape:
@@ -286,14 +449,14 @@ def test_nothing_is_recorded_and_an_open_tape_is_left_alone(clip: Clip) -> None:
         assert len(tape) == 2
 
 
-@both
+@every_rule
 @pytest.mark.parametrize("parameters", [[], [nn.Parameter(np.ones(2))]])
 def test_nothing_to_clip_is_refused(clip: Clip, parameters: Sequence[Tensor]) -> None:
     with pytest.raises(ValueError, match="no parameter has a gradient to clip"):
         clip(parameters)
 
 
-@both
+@every_rule
 def test_a_generator_that_was_used_up_is_refused(clip: Clip) -> None:
     parameters = iter([leaf([3.0, 4.0])])
     clip(parameters)
@@ -315,3 +478,56 @@ def test_a_limit_that_is_not_positive_is_refused(limit: float) -> None:
 def test_a_norm_that_is_none_is_refused(norm_type: float) -> None:
     with pytest.raises(ValueError, match=f"norm_type is at least 1, not {norm_type}"):
         rnn.clip_grad_norm_([leaf([3.0, 4.0])], 1.0, norm_type)
+    with pytest.raises(ValueError, match=f"norm_type is at least 1, not {norm_type}"):
+        rnn.clip_grad_norm_per_tensor_([leaf([3.0, 4.0])], 1.0, norm_type)
+
+
+@every_rule
+def test_what_is_no_parameter_is_refused(clip: Clip) -> None:
+    with pytest.raises(TypeError, match="parameter 1 is a ndarray, and has no gradient to clip"):
+        clip([leaf([3.0, 4.0]), np.zeros(2)])
+
+
+@every_rule
+def test_named_parameters_are_clipped(clip: Clip) -> None:
+    parameters = [("w", leaf([3.0])), ("w", leaf([4.0]))]
+    clip(parameters)
+    assert all(gradient_of(p) < 1.0 for _, p in parameters)
+
+
+# --------------------------------------------------------------------------------------
+# Before or after the gradients of several windows are added up
+# --------------------------------------------------------------------------------------
+
+
+def test_clipping_once_after_accumulation_is_not_clipping_every_window() -> None:
+    windows = [[3.0, 4.0], [0.0, -6.0]]  # of norms 5 and 6; their sum [3, -2]
+    w = mg.tensor([0.0, 0.0], "float64", requires_grad=True)
+
+    def backward(window: list[float]) -> None:
+        with mg.Tape() as tape:
+            loss = mg.sum(w * mg.tensor(window, "float64"))
+        tape.backward(loss)
+
+    for window in windows:
+        backward(window)
+    rnn.clip_grad_norm_([w], 1.0)
+    np.testing.assert_allclose(gradient_of(w), np.array([3.0, -2.0]) / np.sqrt(13.0), rtol=1e-15)
+
+    total = np.zeros(2)
+    for window in windows:
+        w.grad = None
+        backward(window)
+        rnn.clip_grad_norm_([w], 1.0)
+        total += gradient_of(w)
+    np.testing.assert_allclose(total, [0.6, -0.2], rtol=1e-15, atol=1e-15)
+
+    # The mistake: without forgetting in between, the first window is clipped twice.
+    w.grad = None
+    for window in windows:
+        backward(window)
+        rnn.clip_grad_norm_([w], 1.0)
+    mistaken = np.array([0.6, 0.8 - 6.0])
+    np.testing.assert_allclose(
+        gradient_of(w), mistaken / np.linalg.norm(mistaken), rtol=1e-15, atol=1e-15
+    )

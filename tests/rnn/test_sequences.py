@@ -1,4 +1,4 @@
-"""Stream: a long sequence as parallel rows that continue from window to window."""
+"""Sequences before a network reads them: nothing is lost, nothing is doubled, rows continue."""
 
 from __future__ import annotations
 
@@ -63,6 +63,27 @@ def test_rows_continue_from_window_to_window_and_from_row_to_row(
     np.testing.assert_array_equal(resumed, np.arange(position, position + steps)[:, None] + starts)
 
 
+@given(length=st.integers(2, 200), batch_size=st.integers(1, 12), data=st.data())
+def test_windows_of_any_lengths_with_their_rests_read_every_step_once(
+    length: int, batch_size: int, data: st.DataObject
+) -> None:
+    if (length - 1) // batch_size < 1:
+        return
+    stream = rnn.Stream(np.arange(length), batch_size)
+    for _ in range(2):  # the rows are read again from their beginning
+        windows: list[NDArray[Any]] = []
+        while not windows or stream.position < stream.length:
+            steps = data.draw(st.integers(1, 30))
+            inputs, targets, fresh = stream.window(steps, rest=True)
+            assert fresh == (not windows)
+            assert 1 <= len(inputs) <= steps
+            np.testing.assert_array_equal(targets, inputs + 1)
+            windows.append(inputs)
+            assert stream.position == sum(map(len, windows))
+        read = np.concatenate(windows).T.ravel()
+        np.testing.assert_array_equal(read, np.arange(batch_size * stream.length))
+
+
 def test_a_rest_shorter_than_a_window_is_skipped() -> None:
     stream = rnn.Stream(range(9), batch_size=1)
     firsts = [(int(stream.window(3)[0][0, 0]), stream.position) for _ in range(4)]
@@ -122,3 +143,296 @@ def test_a_window_that_does_not_fit_the_rows_is_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=f"a window of {steps} steps does not fit rows of 5"):
         stream.window(steps)
     assert stream.position == 0
+
+
+# --------------------------------------------------------------------------------------
+# Padding, lengths and masks
+# --------------------------------------------------------------------------------------
+
+
+@st.composite
+def ragged(draw: st.DrawFn) -> list[NDArray[Any]]:
+    """Sequences of one dtype and one shape of a step, without the padding value 0 in them."""
+    dtype = draw(st.sampled_from(["float32", "float64", "int64", "uint8"]))
+    shape = draw(st.sampled_from([(), (1,), (3,), (2, 2)]))
+    lengths = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return [rng.integers(1, 200, (n, *shape)).astype(dtype) for n in lengths]
+
+
+@given(sequences=ragged(), batch_first=st.booleans())
+def test_padding_and_unpadding_go_round(sequences: list[NDArray[Any]], batch_first: bool) -> None:
+    padded, lengths = rnn.pad_sequences(sequences, batch_first=batch_first)
+    assert padded.dtype == sequences[0].dtype
+    assert lengths.tolist() == [len(sequence) for sequence in sequences]
+    back = rnn.unpad_sequences(padded, lengths, batch_first=batch_first)
+    for own, expected in zip(back, sequences, strict=True):
+        assert own.dtype == expected.dtype
+        np.testing.assert_array_equal(own, expected)
+    # Behind the ends there is the padding value and nothing else.
+    mask = rnn.lengths_to_mask(lengths, batch_first=batch_first)
+    assert mask.shape == padded.shape[:2]
+    np.testing.assert_array_equal(padded.reshape(*mask.shape, -1).all(-1), mask)
+    assert rnn.mask_to_lengths(mask, batch_first=batch_first).tolist() == lengths.tolist()
+
+
+def test_the_layouts_are_each_others_transposes() -> None:
+    sequences = [[1, 2, 3], [4, 5]]
+    padded, lengths = rnn.pad_sequences(sequences)
+    assert padded.shape == (3, 2)
+    np.testing.assert_array_equal(rnn.pad_sequences(sequences, batch_first=True)[0], padded.T)
+    mask = rnn.lengths_to_mask(lengths)
+    np.testing.assert_array_equal(rnn.lengths_to_mask(lengths, batch_first=True), mask.T)
+
+
+@pytest.mark.parametrize(
+    ("first", "value"), [([1], -100), ([1.0], -1), ([1.0], float("nan")), ([True], False)]
+)
+def test_the_padding_value(first: list[Any], value: Any) -> None:
+    padded, _ = rnn.pad_sequences([first, first * 2], value)
+    np.testing.assert_array_equal(padded[1, 0], np.array(value, padded.dtype))
+    assert padded.dtype == np.asarray(first).dtype
+
+
+def test_unpadded_sequences_do_not_share_memory_with_the_batch() -> None:
+    padded, lengths = rnn.pad_sequences([[1, 2], [3]])
+    rnn.unpad_sequences(padded, lengths)[0][0] = 7
+    assert padded[0, 0] == 1
+
+
+def test_tensors_can_be_padded_and_unpadded() -> None:
+    padded, lengths = rnn.pad_sequences([mg.tensor([1.0, 2.0]), mg.tensor([3.0])])
+    assert padded.dtype == "float32"
+    assert [s.tolist() for s in rnn.unpad_sequences(mg.tensor(padded), lengths)] == [[1, 2], [3]]
+
+
+def test_a_mask_may_be_longer_than_its_sequences() -> None:
+    assert rnn.lengths_to_mask([1, 2], time=4).T.tolist() == [
+        [True, False, False, False],
+        [True, True, False, False],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "error", "message"),
+    [
+        ([], ValueError, "no sequences"),
+        ([[1], []], ValueError, r"at least one step; sequence 1 is \(0,\)"),
+        ([3], ValueError, r"sequence 0 is \(\)"),
+        ([np.ones((2, 3)), np.ones((2, 4))], ValueError, r"of sequence 1 is \(4,\), .* \(3,\)"),
+        ([[1], [1.0]], TypeError, "sequence 1 is float64, and sequence 0 is int64"),
+        ([["a"]], TypeError, "numbers or booleans"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_padded_is_refused(
+    sequences: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        rnn.pad_sequences(sequences)
+
+
+@pytest.mark.parametrize(("sequence", "value"), [([1], 0.5), ([1], float("nan")), ([[2]], np.inf)])
+def test_a_padding_value_of_another_kind_is_refused(sequence: Any, value: float) -> None:
+    with pytest.raises(TypeError, match=f"the padding value {value!r} is no int64"):
+        rnn.pad_sequences([sequence], value)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([2], "2 sequences need as many lengths, not 1"),
+        ([2, 4], "sequence 1 has length 4, and there are 3 steps"),
+        ([2, 0], "sequence 1 has length 0, and the shortest has 1 step"),
+        ([2.0, 1.0], r"lengths are one integer per sequence, not \(2,\) float64"),
+        ([[2, 1]], r"lengths are one integer per sequence, not \(1, 2\)"),
+        ([], "lengths are one integer per sequence"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(lengths: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rnn.unpad_sequences(np.ones((3, 2)), lengths)
+
+
+def test_a_batch_of_no_time_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a padded batch is \(time, batch, ...\), not \(3,\)"):
+        rnn.unpad_sequences(np.ones(3), [3])
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        ([[1, 0], [1, 0]], TypeError, "a mask is of booleans, not int64"),
+        ([True, False], ValueError, r"a mask is \(time, batch\), not \(2,\)"),
+        ([[True, True], [True, False], [True, True]], ValueError, "sequence 1 .* has a hole"),
+        ([[False], [True]], ValueError, "sequence 0 .* begins late"),
+        ([[True, False], [True, False]], ValueError, "sequence 1 of the mask has no steps"),
+    ],
+)
+def test_masks_that_no_lengths_can_say_are_refused(
+    mask: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        rnn.mask_to_lengths(mask)
+
+
+# --------------------------------------------------------------------------------------
+# Bucketing
+# --------------------------------------------------------------------------------------
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60),
+    batch_size=st.integers(1, 8),
+    padding=st.floats(0.0, 0.9),
+    seed=st.one_of(st.none(), st.integers(0, 2**32)),
+)
+def test_every_sequence_is_in_one_bucket_and_padding_is_bounded(
+    lengths: list[int], batch_size: int, padding: float, seed: int | None
+) -> None:
+    batches = rnn.bucket_by_length(lengths, batch_size, padding=padding, rng=seed)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        taken = np.asarray(lengths)[batch]
+        assert 1 <= len(batch) <= batch_size
+        assert 1 - taken.sum() / (len(taken) * taken.max()) <= padding + 1e-12
+    if seed is None:
+        in_order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        assert np.concatenate(batches).tolist() == in_order
+    again = rnn.bucket_by_length(lengths, batch_size, padding=padding, rng=seed)
+    for batch, same in zip(batches, again, strict=True):
+        np.testing.assert_array_equal(batch, same)
+
+
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60), seed=st.integers(0, 99))
+def test_shuffling_changes_neither_the_lengths_of_the_batches_nor_their_number(
+    lengths: list[int], seed: int
+) -> None:
+    def shapes(rng: int | None) -> list[list[int]]:
+        batches = rnn.bucket_by_length(lengths, 4, padding=0.3, rng=rng)
+        return [np.asarray(lengths)[batch].tolist() for batch in batches]
+
+    assert sorted(shapes(seed)) == sorted(shapes(None))
+
+
+def test_a_generator_shuffles_anew_for_every_epoch(rng: np.random.Generator) -> None:
+    lengths = [5] * 40
+    one, other = (rnn.bucket_by_length(lengths, 4, rng=rng) for _ in range(2))
+    assert not np.array_equal(np.concatenate(one), np.concatenate(other))
+    assert not np.array_equal(np.sort(one), np.sort(other))  # other neighbours, too
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lengths": [], "batch_size": 2}, "one integer per sequence"),
+        ({"lengths": [3, 0], "batch_size": 2}, "sequence 1 has length 0"),
+        ({"lengths": [3], "batch_size": 0}, "batch_size is at least 1, not 0"),
+        ({"lengths": [3], "batch_size": 2, "padding": 1.0}, "below 1, not 1.0"),
+        ({"lengths": [3], "batch_size": 2, "padding": -0.1}, "at least 0 and below 1, not -0.1"),
+    ],
+)
+def test_buckets_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rnn.bucket_by_length(**settings)
+
+
+# --------------------------------------------------------------------------------------
+# Shifting, and windows of random lengths
+# --------------------------------------------------------------------------------------
+
+
+@given(
+    shape=st.sampled_from([(), (2,), (2, 3)]), length=st.integers(1, 12), ahead=st.integers(1, 4)
+)
+def test_the_target_is_the_input_some_steps_later(
+    shape: tuple[int, ...], length: int, ahead: int
+) -> None:
+    sequence = np.arange(length * np.prod(shape, dtype=int)).reshape(length, *shape) + 1
+    inputs, targets = rnn.shift(sequence, ahead, start=0)
+    np.testing.assert_array_equal(targets, sequence)
+    np.testing.assert_array_equal(inputs[ahead:], targets[:-ahead])
+    assert inputs.shape == sequence.shape
+    assert not inputs[:ahead].any()
+    if length > ahead:
+        shorter = rnn.shift(sequence, ahead)
+        np.testing.assert_array_equal(shorter, (inputs[ahead:], targets[ahead:]))
+
+
+def test_the_start_may_be_a_step() -> None:
+    inputs, _ = rnn.shift(np.array([[1.0, 2.0]], "float32"), start=[8, 9])
+    assert inputs.tolist() == [[8.0, 9.0]]
+    assert inputs.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([1],), ValueError, r"a sequence .* of \(1,\) has no target 1 steps ahead"),
+        (([1, 2], 2), ValueError, "no target 2 steps ahead"),
+        ((3,), ValueError, "no target"),
+        (([1, 2], 0), ValueError, "at least 1 step ahead, not 0"),
+    ],
+)
+def test_what_cannot_be_shifted_is_refused(
+    arguments: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        rnn.shift(*arguments)
+
+
+def test_an_empty_sequence_or_a_start_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="no target"):
+        rnn.shift([], start=0)
+    with pytest.raises(TypeError, match="float64"):
+        rnn.shift([1, 2], start=0.5)
+
+
+def test_random_windows_have_the_distribution_of_the_paper(rng: np.random.Generator) -> None:
+    """A mixture of N(70, 5) and, with 5 %, N(35, 5); rounding towards zero takes 0.5 off."""
+    drawn = [rnn.random_window(70, rng=rng) for _ in range(4000)]
+    steps = np.array([n for n, _ in drawn])
+    assert [factor for _, factor in drawn] == (steps / 70).tolist()
+    halved = steps < 52
+    assert abs(halved.mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 4000)
+    for part, mean in ((steps[~halved], 69.5), (steps[halved], 34.5)):
+        assert abs(part.mean() - mean) < 4 * 5 / np.sqrt(len(part))
+        assert abs(part.std() - 5) < 4 * 5 / np.sqrt(2 * len(part))
+
+
+@given(seed=st.integers(0, 2**32), base=st.integers(5, 30), spread=st.floats(0.0, 50.0))
+def test_random_windows_stay_within_their_bounds(seed: int, base: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        steps, factor = rnn.random_window(base, rng=rng, deviation=spread, maximum=base + 10)
+        assert type(steps) is int
+        assert 5 <= steps <= base + 10
+        assert factor == steps / base
+
+
+def test_random_windows_are_drawn_alike_from_the_same_seed() -> None:
+    one, other = ([rnn.random_window(70, rng=np.random.default_rng(3))] for _ in range(2))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"base": 4},
+        {"base": 20, "minimum": 0},
+        {"base": 20, "maximum": 19},
+        {"base": 20, "halved": 1.5},
+        {"base": 20, "halved": float("nan")},
+        {"base": 20, "deviation": -1.0},
+    ],
+    ids=str,
+)
+def test_random_windows_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"is not between|is a probability"):
+        rnn.random_window(**settings, rng=np.random.default_rng(0))
+
+
+def test_a_seed_in_the_place_of_a_generator_is_refused() -> None:
+    seed: Any = 0
+    with pytest.raises(TypeError, match=r"numpy.random.default_rng\(0\), not a int"):
+        rnn.random_window(70, rng=seed)
