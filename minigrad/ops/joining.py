@@ -73,7 +73,10 @@ def _to_join(name: str, arrays: Sequence[TensorLike]) -> list[Any]:
         raise ValueError(f"{name}: there is nothing to join; give at least one tensor")
     dtype = next((a.dtype for a in arrays if isinstance(a, Tensor) or is_array(a)), None)
     return [
-        asarray(a, dtype) if isinstance(a, int | float) and dtype is not None else with_axes(a)
+        # Of NumPy's scalars, which are arrays here, one is a float of Python, too.
+        asarray(a, dtype)
+        if isinstance(a, int | float) and not is_array(a) and dtype is not None
+        else with_axes(a)
         for a in arrays
     ]
 

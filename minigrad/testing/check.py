@@ -30,6 +30,9 @@ FULL: Final = 400
 #: The rounding of a gradient in float64, relative to its terms.
 ROUNDING: Final = 16.0 * EPS
 
+#: How far from the inputs the noise of a gradient is measured, relative to them.
+NEAR: Final = 2.0**-45
+
 #: The square of a number below this is not a normal number any more.
 VANISHING: Final = float(numpy.finfo(numpy.float64).tiny) ** 0.5
 
@@ -326,13 +329,12 @@ class Check:
                 f"is {describe(point)}"
             )
 
-    def push(self, direction: Vector) -> Vector:
-        """J v  for a direction v, (m,)."""
+    def push(self, direction: Vector, points: list[Array] | None = None) -> Vector:
+        """J v  for a direction v, (m,); at the inputs, or at other ``points``."""
+        at = tuple(self.points if points is None else points)
         try:
             with numpy.errstate(all="ignore"):
-                _, pushed = jvp(
-                    lambda *xs: self.function(xs), tuple(self.points), tuple(self.shaped(direction))
-                )
+                _, pushed = jvp(lambda *xs: self.function(xs), at, tuple(self.shaped(direction)))
         except TapeError as error:
             raise GradientError(
                 f"the derivative of {self.what} in forward mode fails: {error}"
@@ -357,19 +359,30 @@ class Check:
             products = pulled @ look.direction
             rounding = precision * (numpy.abs(pulled) @ numpy.abs(look.direction))
             rounding += self.cancelled() * numpy.abs(self.covectors).sum(axis=1)
-        if self.confirmed(look, products, rounding, self.covectors):
+
+        def near(points: list[Array]) -> Vector:
+            self.record(points)
+            return self.pull(self.covectors) @ look.direction
+
+        allowed = self.confirmed(look, products, rounding, self.covectors, near)
+        if allowed is not None:
             for part in self.narrowed(look):
                 self.compare_pulled(part, pulled, precision)
-            self.fail(look, "vjp", products, rounding, self.covectors)
+            self.fail(look, "vjp", products, allowed, self.covectors)
 
     def compare_pushed(self, look: Look) -> None:
         """Compare  J v  with differences, element by element."""
         pushed = self.push(look.direction)
         rounding = ROUNDING * numpy.abs(pushed) + self.cancelled()
-        if self.confirmed(look, pushed, rounding, None):
+
+        def near(points: list[Array]) -> Vector:
+            return self.push(look.direction, points)
+
+        allowed = self.confirmed(look, pushed, rounding, None, near)
+        if allowed is not None:
             for part in self.narrowed(look):
                 self.compare_pushed(part)
-            self.fail(look, "jvp", pushed, rounding, None)
+            self.fail(look, "jvp", pushed, allowed, None)
 
     def cancelled(self) -> float:
         """What terms that cancel may leave in a derivative along a direction."""
@@ -381,13 +394,30 @@ class Check:
         return [Look(part, self.differences(part)) for part in parts] if len(parts) > 1 else []
 
     def confirmed(
-        self, look: Look, derivatives: Vector, rounding: Vector, weights: Matrix | None
-    ) -> bool:
-        """Whether derivatives are wrong, by a second look if they are by the first."""
+        self,
+        look: Look,
+        derivatives: Vector,
+        rounding: Vector,
+        weights: Matrix | None,
+        near: Callable[[list[Array]], Vector],
+    ) -> Vector | None:
+        """The rounding beyond which derivatives are wrong; ``None`` if they are right after all.
+
+        Of those that look wrong, the differences are taken once more, and the noise of the
+        gradient is measured, too: what terms that cancel have left is another number ``near``
+        the inputs.
+        """
         if not self.excess(look, derivatives, rounding, weights).any():
-            return False
+            return None
         self.look_again(look)
-        return bool(self.excess(look, derivatives, rounding, weights).any())
+        if not self.excess(look, derivatives, rounding, weights).any():
+            return None
+        if self.given is None:
+            for sign in (-1.0, 1.0):
+                beside = near([point * (1.0 + sign * NEAR) for point in self.points])
+                rounding = numpy.maximum(rounding, 4.0 * numpy.abs(beside - derivatives))
+            self.record(self.points)
+        return rounding if self.excess(look, derivatives, rounding, weights).any() else None
 
     def excess(
         self, look: Look, derivatives: Vector, rounding: Vector, weights: Matrix | None

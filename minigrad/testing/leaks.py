@@ -186,9 +186,10 @@ def _census() -> _Census:
             groups[type(found)] = [found]
         else:  # cheaper than a sum, whose every step is an allocation that is traced
             group.append(found)
-    # The collector loses sight of a dictionary without containers, and finds it again when it is
-    # next filled: what was there before must not look new.
-    groups[dict] = [found for found in groups[dict] if tracemalloc.get_object_traceback(found)]
+    # The collector loses sight of dictionaries and tuples without containers, and finds them
+    # again when they are next filled: what was there before must not look new.
+    for kind in (dict, tuple):
+        groups[kind] = [found for found in groups[kind] if tracemalloc.get_object_traceback(found)]
     objects = {kind: len(group) for kind, group in groups.items()}
     del groups, group, found
     arrays: dict[str, int] = {}
