@@ -55,16 +55,24 @@ class Rule(NamedTuple):
 
     #: The rule as it was written.
     function: Callable[..., Any]
-    #: The place of the operand among the operands, and of the rule among the plan's.
+    #: The place of the operand among the operands.
     position: int
-    number: int
     #: Where in ``Entry.saved`` the only argument after ``g`` is found; ``None`` if there is
     #: none, ``SEVERAL`` if there are more.
     place: int | None
-    #: Takes the arguments out of ``Entry.saved`` if there are several.
-    pick: Callable[[Sequence[Any]], tuple[Any, ...]]
+    #: What is needed now and then. The loop that plays a tape unpacks every rule.
+    more: RuleDetails
+
+
+class RuleDetails(NamedTuple):
+    """The rest of what is known of a rule."""
+
     #: The name of the operand.
     operand: str
+    #: The place of the rule among the plan's.
+    number: int
+    #: Takes the arguments out of ``Entry.saved`` if there are several.
+    pick: Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class Plan:
@@ -200,7 +208,8 @@ class Primitive:
             keep += [place for place in named if place not in keep]
             places = [keep.index(place) for place in named]
             place = None if not places else places[0] if len(places) == 1 else SEVERAL
-            rules.append(Rule(function, position, i, place, _picker(places), operand))
+            details = RuleDetails(operand, i, _picker(places))
+            rules.append(Rule(function, position, place, details))
         return Plan(self, rules, keep, count, end)
 
     def constant_setting(self, name: str, value: Tensor) -> Any:

@@ -340,7 +340,7 @@ class Tape:
         played = entries[stop + 1 - first : end - first]
         if not retain:
             entries[stop + 1 - first : end - first] = [None] * len(played)
-        take, accumulated = gradients.pop, gradients.get
+        take = gradients.pop
         rule: Any = None
         part: Any = seed
         suspended = None if create_graph else active_tape.set(None)
@@ -369,7 +369,7 @@ class Tape:
                 if create_graph:
                     saved = _saved_tensors(slot, entry)
                 for rule in plan.rules:
-                    function, position, number, place, pick, _ = rule
+                    function, position, place, more = rule
                     parent = operands[position]
                     if parent > slot:  # a leaf; entries come after what they were computed from
                         if parent < LEAF:
@@ -383,20 +383,19 @@ class Tape:
                     if place is None:
                         part = function(gradient)
                     elif place is SEVERAL:
-                        part = function(gradient, *pick(saved))
+                        part = function(gradient, *more.pick(saved))
                     else:
                         part = function(gradient, saved[place])
                     if like is not None:
-                        shape = like[0][number]
-                        dtype = like[1][number]
-                    if part.shape != shape:
-                        part = _unbroadcast(part, shape, rule, entry)
-                    if part.dtype is not dtype and part.dtype != dtype:
-                        part = _cast(part, dtype, rule, entry)
+                        shape = like[0][more.number]
+                        dtype = like[1][more.number]
+                    if part.shape != shape or part.dtype is not dtype:
+                        part = _fitted(part, shape, dtype, rule, entry)
                     if checked:
                         _check_gradient(part, rule, entry)
-                    old = accumulated(parent)
-                    gradients[parent] = part if old is None else old + part
+                    if parent in gradients:
+                        part = gradients[parent] + part
+                    gradients[parent] = part
         except Exception as error:
             if isinstance(error, TapeError | FloatingPointError | Warning) or rule is None:
                 raise
@@ -616,6 +615,13 @@ def _saved_tensors(first: int, entry: Any) -> list[Any]:
     return [wrapped(value, place) for value, place in zip(saved, plan.keep, strict=True)]
 
 
+def _fitted(part: Any, shape: tuple[int, ...], dtype: DType, rule: Rule, entry: Any) -> Any:
+    """The gradient in its operand's shape and dtype."""
+    if part.shape != shape:
+        part = _unbroadcast(part, shape, rule, entry)
+    return part if part.dtype == dtype else _cast(part, dtype, rule, entry)
+
+
 def _unbroadcast(part: Any, shape: tuple[int, ...], rule: Rule, entry: Any) -> Any:
     """Sum the gradient of a broadcast operand over the axes along which it was repeated."""
     # Only axes that broadcasting gave to the result may be summed away.
@@ -649,12 +655,12 @@ def _cast(part: Any, dtype: DType, rule: Rule, entry: Any) -> Any:
 
 
 def _check_gradient(part: Any, rule: Rule, entry: Any) -> None:
-    subject = f"the gradient of {entry[0].operation.name} for {rule.operand}"
+    subject = f"the gradient of {entry[0].operation.name} for {rule.more.operand}"
     check_finite(as_operand(part), subject, f"recorded at {listing.place(entry[-2:])}")
 
 
 def _rule_of(rule: Rule, entry: Any) -> str:
-    return f"the rule of {entry[0].operation.name} for {rule.operand}"
+    return f"the rule of {entry[0].operation.name} for {rule.more.operand}"
 
 
 def users_frame(frame: FrameType) -> FrameType:
