@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from copy import copy
 from inspect import signature
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Literal
 
 import minigrad as mg
 from minigrad import Tensor, nn
-from minigrad_rnn.cells import (
-    Cell,
-    GRUCell,
-    LSTMCell,
-    RNNCell,
-    State,
-    check_state,
-    map_structure,
-)
-from minigrad_rnn.states import map_state, nesting
-from minigrad_rnn.unrolling import Outputs, Step, flags, unroll
+from minigrad_rnn.cells import Cell, GRUCell, LSTMCell, RNNCell, State
+from minigrad_rnn.states import check_state, map_state, shapes_of
+from minigrad_rnn.unrolling import Outputs, Step, check_outputs, flags, name_of, unroll
 
 
 class Recurrent(nn.Module):
@@ -62,8 +55,11 @@ class Recurrent(nn.Module):
             reverse one, that of the second layer, ... Their parameters are the layer's
             attributes under PyTorch's names: ``weight_ih_l0``, ``weight_hh_l0_reverse``, ...
 
+    A cell may stand in several places, of one layer or of more, and has the same parameters in
+    all of them.
+
     Raises ``ValueError`` for settings that have nothing to act on, and if a cell does not
-    expect as many features as the layer below gives.
+    expect as many features as the layer below gives; ``TypeError`` if ``cells`` is no list.
 
     >>> import minigrad as mg, minigrad_rnn as rnn
     >>> layer = rnn.Recurrent([rnn.GRUCell(3, 5, rng=0), rnn.RNNCell(5, 2, rng=1)])
@@ -87,6 +83,8 @@ class Recurrent(nn.Module):
         outputs: Outputs = "sequence",
         rng: Any = None,
     ) -> None:
+        if callable(cells):
+            raise TypeError("cells is a list with one item for each layer: for one, write [cell]")
         self.layers = [tuple(c) if isinstance(c, list | tuple) else (c,) for c in cells]
         self.batch_first = batch_first
         self.dropout = dropout
@@ -99,10 +97,12 @@ class Recurrent(nn.Module):
         self.outputs = outputs
         self.rng = nn.init.generator(rng)
         self._check()
-        for label, cell in self._labelled():
-            if isinstance(cell, Cell):
-                cell.suffix = f"_{label}"
-            if learn_initial_state:
+        self.layers = [
+            tuple(_labelled(cell, _label(k, reverse)) for reverse, cell in enumerate(layer))
+            for k, layer in enumerate(self.layers)
+        ]
+        if learn_initial_state:
+            for label, cell in self._places():
                 setattr(self, f"initial_{label}", _learned_state(cell))
 
     @property
@@ -145,10 +145,10 @@ class Recurrent(nn.Module):
                 for name, given in (("mask", mask), ("reset", reset))
             )
             xs = xs.swapaxes(0, 1)
-        batch_size = xs.shape[1] if xs.ndim > 2 else None
+        batch = xs.shape[1:2] if xs.ndim > 2 else ()
         marks = {"lengths": lengths, "mask": mask, "reset": reset}
-        given = iter(self._separated(state, batch_size))
-        learned = iter(self._learned_states(batch_size))
+        given = iter(self._separated(state, *batch))
+        learned = iter(self._learned_states(*batch))
         finals = []
         ys = self._dropped(xs, self.input_dropout)
         del xs
@@ -177,7 +177,8 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch_size: int | None = None) -> State:
         """The state before the first step: the learned one, or what the cells begin with."""
-        states = self._learned_states(batch_size)
+        batch = () if batch_size is None else (batch_size,)
+        states = self._learned_states(*batch)
         for i, cell in enumerate(self.cells):
             if not self.learn_initial_state and hasattr(cell, "initial_state"):
                 states[i] = cell.initial_state(batch_size)
@@ -222,7 +223,7 @@ class Recurrent(nn.Module):
 
     # ---------------------------------------------------------------- states
 
-    def _separated(self, state: State, batch_size: int | None) -> list[State]:
+    def _separated(self, state: State, *batch: int) -> list[State]:
         """The state of every cell, taken out of the state of all."""
         number = len(self.cells)
         if state is None:
@@ -230,7 +231,7 @@ class Recurrent(nn.Module):
         if not isinstance(state, list | tuple) or len(state) != number:
             raise ValueError(
                 f"{type(self).__name__} expects a tuple with the state of each of its {number} "
-                f"cells, not {nesting(state)}"
+                f"cells, not {shapes_of(state)}"
             )
         return list(state)
 
@@ -238,17 +239,16 @@ class Recurrent(nn.Module):
         """The state of all cells; ``axis`` is that of the cells where states are stacked."""
         return tuple(states)
 
-    def _learned_states(self, batch_size: int | None) -> list[State]:
+    def _learned_states(self, *batch: int) -> list[State]:
         """The learned state of every cell for a batch; ``None`` where none is learned."""
         if not self.learn_initial_state:
             return [None] * len(self.cells)
-        batch = () if batch_size is None else (batch_size,)
         return [
             map_state(
                 lambda part: mg.broadcast_to(part, (*batch, *part.shape)),
                 getattr(self, f"initial_{label}"),
             )
-            for label, _ in self._labelled()
+            for label, _ in self._places()
         ]
 
     # ---------------------------------------------------------------- what is refused
@@ -272,17 +272,16 @@ class Recurrent(nn.Module):
             p = getattr(self, name)
             if not 0.0 <= p < 1.0:
                 raise ValueError(f"{name} is a probability, in [0, 1), not {p}")
-        if self.outputs not in ("sequence", "last", "states"):
-            raise ValueError(f"outputs is 'sequence', 'last' or 'states', not {self.outputs!r}")
+        check_outputs(self.outputs)
         for cell in self.cells:
             if self.weight_dropout and getattr(cell, "weight_hh", None) is None:
                 raise ValueError(
-                    f"weight_dropout drops elements of weight_hh, which {_name(cell)} has not"
+                    f"weight_dropout drops elements of weight_hh, which {name_of(cell)} has not"
                 )
             if self.recurrent_dropout and not getattr(cell, "recurrent_product", False):
                 raise ValueError(
                     f"recurrent_dropout acts where h enters a product with weights, and "
-                    f"{_name(cell)} is no cell of this package that has one"
+                    f"{name_of(cell)} is no cell of this package that has one"
                 )
         self._check_features()
 
@@ -293,28 +292,31 @@ class Recurrent(nn.Module):
                 expected = getattr(cell, "input_size", None)
                 if None not in (expected, *given) and sum(given) != expected:
                     raise ValueError(
-                        f"the {_name(cell)} of layer {k} reads {expected} features, and the layer "
-                        f"below gives {' + '.join(map(str, given))}"
+                        f"the {name_of(cell)} of layer {k} reads {expected} features, and the "
+                        f"layer below gives {' + '.join(map(str, given))}"
                     )
 
     def _check_axes(self, xs: Tensor) -> None:
-        if isinstance(self.cells[0], Cell) and xs.ndim not in (2, 3):
-            layout = "(batch, time, features)" if self.batch_first else "(time, batch, features)"
-            raise ValueError(f"{type(self).__name__} expects xs {layout}, not {xs.shape}")
+        cell = self.cells[0]
+        if isinstance(cell, Cell) and (xs.ndim not in (2, 3) or xs.shape[-1] != cell.input_size):
+            layout = "batch, time" if self.batch_first else "time, batch"
+            raise ValueError(
+                f"{type(self).__name__} expects xs ({layout}, {cell.input_size}), not {xs.shape}"
+            )
 
     # ---------------------------------------------------------------- as a module
 
-    def _labelled(self) -> Iterator[tuple[str, Any]]:
-        """Every cell, and the ending of its parameters' names."""
+    def _places(self) -> Iterator[tuple[str, Any]]:
+        """Every cell, and the label of its place."""
         for k, layer in enumerate(self.layers):
-            for cell, ending in zip(layer, ("", "_reverse"), strict=False):
-                yield f"l{k}{ending}", cell
+            for reverse, cell in enumerate(layer):
+                yield _label(k, reverse), cell
 
     def members(self) -> Iterator[tuple[str, Any]]:
         """The attributes; the cells' parameters bear the layer's number in their names."""
         for name, value in super().members():
             if name == "layers":
-                for label, cell in self._labelled():
+                for label, cell in self._places():
                     yield "" if isinstance(cell, Cell) else label, cell
             else:
                 yield name, value
@@ -350,7 +352,7 @@ class Recurrent(nn.Module):
 
     def _sizes(self) -> Iterator[str]:
         for layer in self.layers:
-            names = [repr(cell) if isinstance(cell, Cell) else _name(cell) for cell in layer]
+            names = [repr(cell) if isinstance(cell, Cell) else name_of(cell) for cell in layer]
             yield names[0] if len(names) == 1 else f"({', '.join(names)})"
 
     def _options(self) -> Iterator[str]:
@@ -367,6 +369,21 @@ OPTIONS = {
 }
 
 
+def _label(k: int, reverse: int) -> str:
+    """The place of a cell, as PyTorch's names say it."""
+    return f"l{k}_reverse" if reverse else f"l{k}"
+
+
+def _labelled(cell: Any, label: str) -> Any:
+    """The cell, with the label in the names of its parameters."""
+    if not isinstance(cell, Cell) or cell.suffix == f"_{label}":
+        return cell
+    if cell.suffix:  # It keeps the names that it has in another place.
+        cell = copy(cell)
+    cell.suffix = f"_{label}"
+    return cell
+
+
 def _passed_on(x: Tensor, state: State) -> tuple[Tensor, State]:
     return x, x
 
@@ -375,14 +392,10 @@ def _learned_state(cell: Any) -> State:
     """A state of parameters, for one sequence."""
     if not hasattr(cell, "initial_state"):
         raise ValueError(
-            f"to learn the initial state of {_name(cell)}, its shape must be known: give the cell "
-            "a method initial_state(batch_size)"
+            f"to learn the initial state of {name_of(cell)}, its shape must be known: give the "
+            "cell a method initial_state(batch_size)"
         )
     return map_state(lambda part: nn.Parameter(part[0].array.copy()), cell.initial_state(1))
-
-
-def _name(cell: Any) -> str:
-    return getattr(cell, "__name__", type(cell).__name__)
 
 
 class Stacked(Recurrent):
@@ -439,14 +452,11 @@ class Stacked(Recurrent):
         self.num_layers = num_layers
         self.bidirectional = bidirectional
 
-    def _separated(self, state: State, batch_size: int | None) -> list[State]:
+    def _separated(self, state: State, *batch: int) -> list[State]:
         number = len(self.cells)
         if state is None:
             return [None] * number
-        expected = map_structure(
-            lambda shape: (number, *shape), self.cells[0].state_shape(batch_size)
-        )
-        check_state(type(self).__name__, state, expected)
+        check_state(type(self).__name__, state, self.cells[0].state_sizes, number, *batch)
         if isinstance(state, tuple):
             return list(zip(*map(mg.unstack, state), strict=True))
         return list(mg.unstack(state))
@@ -464,8 +474,9 @@ class Stacked(Recurrent):
 class RNN(Stacked):
     """Layers of :class:`RNNCell`; ``nonlinearity`` is ``"tanh"`` or ``"relu"``.
 
-    The state is (num_layers * directions, batch, hidden_size). See :class:`Stacked` for the
-    other arguments, and :class:`Recurrent` for what it computes.
+    The state is (num_layers * directions, batch, hidden_size). See
+    :class:`minigrad_rnn.layers.Stacked` for the other arguments, and :class:`Recurrent` for what
+    it computes.
 
     >>> import minigrad as mg, minigrad_rnn as rnn
     >>> layer = rnn.RNN(3, 4, num_layers=2, rng=0)
@@ -505,8 +516,9 @@ class LSTM(Stacked):
     """Layers of :class:`LSTMCell`, whose options are arguments, too: ``proj_size=``, ...
 
     The state is the tuple (h, c): h (num_layers * directions, batch, hidden_size, or proj_size
-    if that is given), c (num_layers * directions, batch, hidden_size). See :class:`Stacked`
-    for the other arguments, and :class:`Recurrent` for what it computes.
+    if that is given), c (num_layers * directions, batch, hidden_size). See
+    :class:`minigrad_rnn.layers.Stacked` for the other arguments, and :class:`Recurrent` for what
+    it computes.
 
     >>> import minigrad as mg, minigrad_rnn as rnn
     >>> layer = rnn.LSTM(3, 4, batch_first=True, bidirectional=True, rng=0)
@@ -523,8 +535,9 @@ class LSTM(Stacked):
 class GRU(Stacked):
     """Layers of :class:`GRUCell`, whose options are arguments, too.
 
-    The state is (num_layers * directions, batch, hidden_size). See :class:`Stacked` for the
-    other arguments, and :class:`Recurrent` for what it computes.
+    The state is (num_layers * directions, batch, hidden_size). See
+    :class:`minigrad_rnn.layers.Stacked` for the other arguments, and :class:`Recurrent` for what
+    it computes.
 
     >>> import minigrad as mg, minigrad_rnn as rnn
     >>> layer = rnn.GRU(3, 4, rng=0)

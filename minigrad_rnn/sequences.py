@@ -63,7 +63,7 @@ def pad_sequences(
                 "sequences are numbers or booleans of one dtype; "
                 f"sequence {i} is {array.dtype}, and sequence 0 is {first.dtype}"
             )
-    if first.dtype != bool and numpy.result_type(first.dtype, value) != first.dtype:
+    if not _holds(first.dtype, value):
         raise TypeError(f"the padding value {value!r} is no {first.dtype}")
     lengths = numpy.array([len(array) for array in arrays])
     padded = numpy.full((max(lengths), len(arrays), *first.shape[1:]), value, first.dtype)
@@ -78,7 +78,7 @@ def unpad_sequences(
     """The sequences that :func:`pad_sequences` has padded, as a list of arrays (time, ...).
 
     Raises ``ValueError`` if there is not one length per sequence, or one is longer than the
-    array, or below 1.
+    array, or below 1; ``TypeError`` if they are not integers.
 
     >>> import minigrad_rnn as rnn
     >>> rnn.unpad_sequences([[1, 4], [2, 5], [3, 0]], lengths=[3, 2])
@@ -104,7 +104,8 @@ def lengths_to_mask(
         time: the number of steps; that of the longest sequence by default.
         batch_first: whether the result is (batch, time).
 
-    Raises ``ValueError`` if a length is below 1 or above ``time``.
+    Raises ``ValueError`` if a length is below 1 or above ``time``; ``TypeError`` if they are
+    not integers.
 
     >>> import minigrad_rnn as rnn
     >>> rnn.lengths_to_mask([3, 1])
@@ -121,7 +122,7 @@ def mask_to_lengths(mask: ArrayLike, *, batch_first: bool = False) -> NDArray[An
     """The lengths (batch,) of the sequences of a mask (time, batch) without holes.
 
     Raises ``ValueError`` if the mask has a hole or a sequence without any step, which no
-    lengths can say; ``TypeError`` if it is not of booleans.
+    lengths can say; ``TypeError`` if it is not boolean.
 
     >>> import minigrad_rnn as rnn
     >>> rnn.mask_to_lengths([[True, True], [True, False], [True, False]])
@@ -129,7 +130,7 @@ def mask_to_lengths(mask: ArrayLike, *, batch_first: bool = False) -> NDArray[An
     """
     array = numpy.asarray(mask)
     if array.dtype != bool:
-        raise TypeError(f"a mask is of booleans, not {array.dtype}")
+        raise TypeError(f"a mask is boolean, not {array.dtype}: write mask != 0")
     if array.ndim != 2:
         raise ValueError(f"a mask is (time, batch), not {array.shape}")
     array = _laid_out(array, batch_first)
@@ -156,7 +157,7 @@ def bucket_by_length(
             ``None`` leaves the batches sorted, shortest first.
 
     Raises ``ValueError`` if there are no sequences, a length is below 1, or ``batch_size`` or
-    ``padding`` make no sense.
+    ``padding`` make no sense; ``TypeError`` if lengths are not integers.
 
     >>> import minigrad_rnn as rnn
     >>> rnn.bucket_by_length([9, 2, 8, 2, 7], batch_size=2)
@@ -187,10 +188,10 @@ def bucket_by_length(
 
 def _checked_lengths(lengths: ArrayLike, time: int | None = None) -> NDArray[Any]:
     checked = numpy.asarray(lengths)
-    if checked.ndim != 1 or not checked.size or checked.dtype.kind not in "iu":
-        raise ValueError(
-            f"lengths are one integer per sequence, not {checked.shape} {checked.dtype}"
-        )
+    if checked.ndim != 1 or not checked.size:
+        raise ValueError(f"lengths are one integer for each sequence, not {checked.shape}")
+    if checked.dtype.kind not in "iu":
+        raise TypeError(f"lengths are integers, one for each sequence, not {checked.dtype}")
     if checked.min() < 1:
         raise ValueError(
             f"sequence {checked.argmin()} has length {checked.min()}, and the shortest has 1 step: "
@@ -201,6 +202,14 @@ def _checked_lengths(lengths: ArrayLike, time: int | None = None) -> NDArray[Any
             f"sequence {checked.argmax()} has length {checked.max()}, and there are {time} steps"
         )
     return checked
+
+
+def _holds(dtype: Any, value: float) -> bool:
+    """Whether a number is one of that dtype, up to rounding."""
+    if dtype.kind in "fb":
+        return dtype.kind == "f" or value in (0, 1)
+    limits = numpy.iinfo(dtype)
+    return value % 1 == 0 and limits.min <= value <= limits.max
 
 
 def _laid_out(array: NDArray[Any], batch_first: bool) -> NDArray[Any]:

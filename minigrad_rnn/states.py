@@ -16,18 +16,17 @@ def map_state(function: Callable[..., Any], *states: Any) -> Any:
 
     Raises ``ValueError`` if the states are not nested in the same way.
     """
-    first, frame = states[0], _frame(states[0])
+    first = states[0]
     for state in states[1:]:
-        if _frame(state) != frame:
+        if _frame(state) != _frame(first):
             raise ValueError(
-                f"a state keeps its nesting: {nesting(first)} and {nesting(state)} do not fit"
+                f"a state keeps its nesting: {shapes_of(first)} and {shapes_of(state)} do not fit"
             )
-    if frame is None:
-        return function(*states)
-    keys = first if isinstance(first, dict) else range(len(first))
-    parts = [map_state(function, *[state[key] for state in states]) for key in keys]
     if isinstance(first, dict):
-        return dict(zip(keys, parts, strict=True))
+        return {key: map_state(function, *[state[key] for state in states]) for key in first}
+    if not isinstance(first, list | tuple):
+        return function(*states)
+    parts = [map_state(function, *each) for each in zip(*states, strict=True)]
     if isinstance(first, list):
         return parts
     return first._make(parts) if hasattr(first, "_make") else tuple(parts)
@@ -45,18 +44,18 @@ def select(rows: Tensor, new: Any, old: Any, batch_axis: int = 0) -> Any:
     """
 
     def selected(a: Any, b: Any) -> Tensor:
-        part = b if isinstance(b, Tensor) else a
+        part = b if hasattr(b, "shape") else a
         axes = [1] * getattr(part, "ndim", 0)
         if rows.ndim:
             if not -len(axes) <= batch_axis < len(axes) or part.shape[batch_axis] != rows.size:
                 raise ValueError(
                     f"axis {batch_axis} of every part of the state is that of the {rows.size} "
-                    f"sequences, which start and end by themselves; a part is {nesting(part)}"
+                    f"sequences, which start and end by themselves; a part is {shapes_of(part)}"
                 )
             axes[batch_axis] = rows.size
         chosen = mg.where(rows.to(part.device).reshape(axes), a, b)
         if chosen.shape != part.shape:
-            raise ValueError(f"a state {nesting(a)} does not fit in a state {nesting(b)}")
+            raise ValueError(f"a state {shapes_of(a)} does not fit in a state {shapes_of(b)}")
         return chosen
 
     return map_state(selected, new, old)
@@ -111,9 +110,17 @@ def reset_state(state: Any, fresh: Any, initial: Any = None, *, batch_axis: int 
     return select(rows, zeros_for(state) if initial is None else initial, state, batch_axis)
 
 
-def nesting(state: Any) -> str:
-    """The state with shapes in the place of its parts."""
-    return str(map_state(lambda part: getattr(part, "shape", type(part).__name__), state))
+def shapes_of(state: Any) -> Any:
+    """The shape of every part, nested as the state is; for a part without one, its type."""
+    return map_state(lambda part: getattr(part, "shape", type(part).__name__), state)
+
+
+def check_state(name: str, state: Any, sizes: Any, *leading: int) -> None:
+    """Raise ``ValueError`` unless each part of the state of ``name`` is (*leading, its size)."""
+    expected = map_state(lambda size: (*leading, size), sizes)
+    given = shapes_of(state)
+    if given != expected:
+        raise ValueError(f"{name} expects a state of shape {expected}, not {given}")
 
 
 def _frame(state: Any) -> Any:

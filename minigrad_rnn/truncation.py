@@ -261,6 +261,8 @@ class TBPTT:
         if weight is None and self.normalize == "weight":
             raise ValueError("normalize='weight' divides by the weights: give every loss its own")
         if isinstance(weight, Tensor):
+            if weight.size != 1:
+                raise ValueError(f"the weight of a loss is one number, not {weight.shape}")
             return weight.detach().astype(next(iter(losses.values())).dtype)
         number = float(steps if weight is None else weight)
         if not 0 <= number < inf:

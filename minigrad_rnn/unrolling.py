@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy
 
 import minigrad as mg
 from minigrad import Tensor
 from minigrad_rnn.cells import Cell, State
+from minigrad_rnn.sequences import lengths_to_mask
 from minigrad_rnn.states import map_state, select, zeros_for
 
 #: Anything that computes one step: (x, state) -> (y, state).
@@ -81,25 +82,24 @@ def unroll(
             [3.],
             [6.]]), tensor([6.]))
     """
-    if outputs not in ("sequence", "last", "states"):
-        raise ValueError(f"outputs is 'sequence', 'last' or 'states', not {outputs!r}")
+    check_outputs(outputs)
     if not isinstance(xs, Tensor):
         xs = mg.asarray(xs)
     marked = not (lengths is None and mask is None and reset is None)
     _check_axes(cell, xs, marked)
     time = xs.shape[0]
-    valid = _valid_steps(xs, lengths, mask)
+    valid = valid_steps(xs, lengths, mask)
     starts = None if reset is None else flags("reset", reset, xs)
     if initial is None and marked and hasattr(cell, "initial_state"):
         initial = cell.initial_state(xs.shape[1])
     if state is None:
         state = initial
     if valid is not None:
-        xs = _blanked(valid, xs)
+        xs = blanked(valid, xs)
     step: Step
     project = None
     if isinstance(cell, Cell) and type(cell).forward is Cell.forward:
-        state = cell.checked_state(state, xs.shape[1] if xs.ndim == 3 else None)
+        state = cell.checked_state(state, *xs.shape[1:-1])
         step, project = cell.step, cell.project
     else:
         step = _checked(cell)
@@ -129,8 +129,19 @@ def unroll(
         return last, state
     all_ys = _stacked(ys, reverse)
     if valid is not None:
-        all_ys = map_state(lambda part: _blanked(valid, part), all_ys)
+        all_ys = map_state(lambda part: blanked(valid, part), all_ys)
     return all_ys, _stacked(states, reverse) if outputs == "states" else state
+
+
+def check_outputs(outputs: str) -> None:
+    """Raise ``ValueError`` unless it is one of :data:`Outputs`."""
+    if outputs not in get_args(Outputs):
+        raise ValueError(f"outputs is 'sequence', 'last' or 'states', not {outputs!r}")
+
+
+def name_of(cell: Any) -> str:
+    """What a cell is called in errors: a function by its own name, a module by its type's."""
+    return getattr(cell, "__name__", type(cell).__name__)
 
 
 def _check_axes(cell: Step, xs: Tensor, marked: bool) -> None:
@@ -158,7 +169,7 @@ def flags(name: str, given: Any, xs: Tensor, layout: str = "(time, batch)") -> T
     return checked
 
 
-def _valid_steps(xs: Tensor, lengths: Any, mask: Any) -> Tensor | None:
+def valid_steps(xs: Tensor, lengths: Any, mask: Any) -> Tensor | None:
     """Which steps are valid, (time, batch); ``None`` if all are known to be."""
     if lengths is None:
         if mask is None:
@@ -169,22 +180,15 @@ def _valid_steps(xs: Tensor, lengths: Any, mask: Any) -> Tensor | None:
         raise ValueError("lengths and a mask say the same: give one of them")
     time, batch = xs.shape[:2]
     given = lengths.numpy() if isinstance(lengths, Tensor) else numpy.asarray(lengths)
-    if given.dtype.kind not in "iu":
-        raise TypeError(f"lengths are integers, one for each sequence, not {given.dtype}")
     if given.shape != (batch,):
         raise ValueError(
             f"lengths are one integer for each of the {batch} sequences, ({batch},), not "
             f"{given.shape}"
         )
-    for row, length in enumerate(given.tolist()):
-        if length < 1:
-            raise ValueError(
-                f"sequence {row} has length {length}: a length is at least 1; leave empty "
-                "sequences out of the batch"
-            )
-        if length > time:
-            raise ValueError(f"sequence {row} has length {length}, and xs has {time} steps only")
-    return None if (given == time).all() else mg.asarray(numpy.arange(time)[:, None] < given)
+    if not batch:
+        return None
+    marks = lengths_to_mask(given, time)
+    return None if marks.all() else mg.asarray(marks)
 
 
 def _by_step(marks: Tensor | None, time: int, usual: bool, device: str) -> list[Tensor | None]:
@@ -215,7 +219,7 @@ def _steps(
             yield start + i, steps[i]
 
 
-def _blanked(valid: Tensor, xs: Tensor) -> Tensor:
+def blanked(valid: Tensor, xs: Tensor) -> Tensor:
     """xs with 0 at the steps that are not valid."""
     return mg.where(valid.to(xs.device).reshape((*valid.shape, *[1] * (xs.ndim - 2))), xs, 0)
 
@@ -233,9 +237,9 @@ def _checked(cell: Step) -> Step:
     def step(x: Any, state: State) -> tuple[Any, State]:
         result = cell(x, state)
         if not isinstance(result, tuple) or len(result) != 2:
-            name = getattr(cell, "__name__", type(cell).__name__)
             raise TypeError(
-                f"a cell returns the pair (y, state); {name} returned a {type(result).__name__}"
+                f"a cell returns the pair (y, state); {name_of(cell)} returned a "
+                f"{type(result).__name__}"
             )
         return result
 

@@ -7,7 +7,7 @@ initial values, so weights move between the two by name. A step is written in tw
 where the whole sequence is known; ``step`` is what it computes from that and the state.
 """
 
-from minigrad_rnn.cells.cell import Cell, State, check_state, map_structure
+from minigrad_rnn.cells.cell import Cell, State
 from minigrad_rnn.cells.elman import IndRNNCell, RNNCell
 from minigrad_rnn.cells.gru import GRUCell, MGUCell
 from minigrad_rnn.cells.lru import LRUCell
@@ -25,6 +25,4 @@ __all__ = [
     "MinLSTMCell",
     "RNNCell",
     "State",
-    "check_state",
-    "map_structure",
 ]

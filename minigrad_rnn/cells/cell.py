@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import minigrad as mg
 from minigrad import Tensor, nn
+from minigrad_rnn.states import check_state, map_state
 
-#: What a cell carries from one step to the next: a tensor, or nested tuples of tensors.
+#: What a cell carries from one step to the next: a tensor, or tensors in nested containers.
 State = Any
 
 
@@ -18,7 +19,7 @@ class Cell(nn.Module):
     """One step of a recurrence:  ``y, state = cell(x, state)``.
 
     A subclass writes the step in two parts, :meth:`project` and :meth:`step`; if its
-    parameters or its state are others, :meth:`parameter_shapes` and :meth:`state_shape` too.
+    parameters or its state are others, :meth:`parameter_shapes` and :attr:`state_sizes` too.
 
     Args:
         input_size: the number of features of x.
@@ -31,7 +32,7 @@ class Cell(nn.Module):
 
     Attributes:
         weight_ih: (gates * hidden_size, input_size).
-        weight_hh: (gates * hidden_size, hidden_size).
+        weight_hh: (gates * hidden_size, output_size), where output_size is that of h.
         bias_ih, bias_hh: (gates * hidden_size,), or ``None``.
         recurrent_mask: what multiplies h where it enters a product with weights, and only
             there; of the shape of h, or ``None``. Give it by ``cell.using(recurrent_mask=m)``.
@@ -112,23 +113,29 @@ class Cell(nn.Module):
 
     # ---------------------------------------------------------------- state
 
-    def state_shape(self, batch_size: int | None = None) -> Any:
-        """The shape of the state, nested as the state is; without a batch for ``None``."""
-        return batched(batch_size, self.hidden_size)
+    @property
+    def state_sizes(self) -> Any:
+        """The number of features of every part of the state, nested as the state is."""
+        return self.hidden_size
 
     def initial_state(self, batch_size: int | None = None) -> State:
-        """The state before the first step: zeros."""
+        """The state before the first step: zeros, without a batch for ``None``."""
         like = next(value for value in vars(self).values() if isinstance(value, Tensor))
-        return map_structure(
-            lambda shape: nn.init.zeros(shape, dtype=like.dtype, device=like.device),
-            self.state_shape(batch_size),
+        batch = () if batch_size is None else (batch_size,)
+        return map_state(
+            lambda size: nn.init.zeros((*batch, size), dtype=like.dtype, device=like.device),
+            self.state_sizes,
         )
 
-    def checked_state(self, state: State, batch_size: int | None = None) -> State:
-        """``state``, or zeros for ``None``; ``ValueError`` if it is not of the cell's shape."""
+    def checked_state(self, state: State, *batch: int) -> State:
+        """``state``, or the initial one for ``None``.
+
+        ``batch`` is the number of sequences, or nothing for a single one. Raises ``ValueError``
+        if the state is not of the cell's shape.
+        """
         if state is None:
-            return self.initial_state(batch_size)
-        check_state(type(self).__name__, state, self.state_shape(batch_size))
+            return self.initial_state(*batch)
+        check_state(type(self).__name__, state, self.state_sizes, *batch)
         return state
 
     # ---------------------------------------------------------------- the step
@@ -148,12 +155,13 @@ class Cell(nn.Module):
 
         Raises ``ValueError`` if x or the state is not of the shape that the cell expects.
         """
+        if not isinstance(x, Tensor):
+            x = mg.asarray(x)
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             raise ValueError(
                 f"{type(self).__name__} expects x (batch, {self.input_size}), not {x.shape}"
             )
-        batch_size = x.shape[0] if x.ndim == 2 else None
-        return self.step(self.project(x), self.checked_state(state, batch_size))
+        return self.step(self.project(x), self.checked_state(state, *x.shape[:-1]))
 
     def masked(self, h: Tensor) -> Tensor:
         """h as it enters the products with weights: times ``recurrent_mask``, if there is one."""
@@ -200,25 +208,6 @@ class Cell(nn.Module):
     def extra_repr(self) -> str:
         """The sizes."""
         return f"{self.input_size}, {self.hidden_size}"
-
-
-def batched(batch_size: int | None, features: int) -> tuple[int, ...]:
-    """The shape (batch_size, features), or (features,) without a batch."""
-    return (features,) if batch_size is None else (batch_size, features)
-
-
-def map_structure(function: Any, structure: Any) -> Any:
-    """``function`` of every part of a state: a tuple of tuples (or of shapes), or one part."""
-    if isinstance(structure, tuple) and not (structure and isinstance(structure[0], int)):
-        return tuple(map_structure(function, part) for part in structure)
-    return function(structure)
-
-
-def check_state(name: str, state: State, expected: Any) -> None:
-    """Raise ``ValueError`` unless the parts of ``state`` have the ``expected`` shapes."""
-    given = map_structure(lambda part: getattr(part, "shape", type(part).__name__), state)
-    if given != expected:
-        raise ValueError(f"{name} expects a state of shape {expected}, not {given}")
 
 
 def assign(parameter: Tensor, values: Any) -> None:

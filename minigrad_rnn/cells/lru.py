@@ -9,7 +9,7 @@ import numpy
 
 import minigrad as mg
 from minigrad import Tensor, nn
-from minigrad_rnn.cells.cell import Cell, State, assign, batched, fill
+from minigrad_rnn.cells.cell import Cell, State, assign, fill
 
 
 class LRUCell(Cell):
@@ -117,9 +117,10 @@ class LRUCell(Cell):
         ):
             fill(parameter, nn.init.normal, sqrt(variance), rng=rng)
 
-    def state_shape(self, batch_size: int | None = None) -> Any:
-        """The real and the imaginary part of s"""
-        return batched(batch_size, self.hidden_size), batched(batch_size, self.hidden_size)
+    @property
+    def state_sizes(self) -> Any:
+        """Those of the real and the imaginary part of s."""
+        return self.hidden_size, self.hidden_size
 
     def eigenvalues(self) -> tuple[Tensor, Tensor]:
         """The real and the imaginary part of lambda, (hidden_size,) each."""

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import minigrad as mg
 from minigrad import Tensor, nn
-from minigrad_rnn.cells.cell import Cell, State, added, batched, linear
+from minigrad_rnn.cells.cell import Cell, State, added, linear
 
 
 class LSTMCell(Cell):
@@ -139,9 +139,10 @@ class LSTMCell(Cell):
             "weight_co": peephole,
         }
 
-    def state_shape(self, batch_size: int | None = None) -> Any:
-        """h and c"""
-        return batched(batch_size, self.output_size), batched(batch_size, self.hidden_size)
+    @property
+    def state_sizes(self) -> Any:
+        """Those of h and c."""
+        return self.output_size, self.hidden_size
 
     def project(self, xs: Tensor) -> Tensor:
         """W_ih x + b_ih + b_hh"""

@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, Literal, TypeAlias, get_args
 
 import minigrad as mg
-from minigrad import Tensor
+from minigrad import Tensor, nn
 from minigrad_rnn.clipping.log import ClipLog
 from minigrad_rnn.clipping.norms import Norm, largest_of_each, wide_dtype
 
@@ -49,13 +49,16 @@ class Gradients:
 
     def __init__(self, parameters: Parameters, nonfinite: NonFinite, log: ClipLog | None) -> None:
         check_nonfinite(nonfinite)
-        if isinstance(parameters, Tensor):
+        if isinstance(parameters, Tensor | nn.Module):
             parameters = [parameters]
         found: dict[int, tuple[str, Tensor]] = {}
         for number, item in enumerate(parameters):
             name, leaf = item if isinstance(item, tuple) else (f"parameter {number}", item)
             if not isinstance(leaf, Tensor):
-                raise TypeError(f"{name} is a {type(leaf).__name__}, and has no gradient to clip")
+                raise TypeError(
+                    f"{name} is a {type(leaf).__name__}, and has no gradient to clip: hand over "
+                    "module.parameters() or module.named_parameters()"
+                )
             if leaf.grad is not None:
                 found.setdefault(leaf.slot, (name, leaf))
         if not found:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
+import numpy
+from numpy.typing import NDArray
 
 from minigrad_rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from minigrad_rnn.interchange.stacks import as_array, cell_type_of, cells_of, layer_of, weights_of
@@ -15,7 +16,7 @@ from minigrad_rnn.layers import Recurrent
 ORDER: dict[type[Cell], str] = {RNNCell: "h", LSTMCell: "ifgo", GRUCell: "zrn"}
 
 
-def to_keras(layer: Recurrent) -> list[list[np.ndarray]]:
+def to_keras(layer: Recurrent) -> list[list[NDArray[Any]]]:
     """The weights of a layer as Keras' ``SimpleRNN``, ``LSTM`` and ``GRU`` hold them.
 
     Args:
@@ -93,33 +94,33 @@ def from_keras(
     return layer_of(cell_type, named, ORDER[cell_type], **options)
 
 
-def _cell_to_keras(cell: Cell) -> list[np.ndarray]:
+def _cell_to_keras(cell: Cell) -> list[NDArray[Any]]:
     weights = weights_of(cell, ORDER[type(cell)])
     kernels = [weights["weight_ih"].T, weights["weight_hh"].T]
     if "bias_ih" not in weights:
         return kernels
-    both = np.stack([weights["bias_ih"], weights["bias_hh"]])
+    both = numpy.stack([weights["bias_ih"], weights["bias_hh"]])
     separate = isinstance(cell, GRUCell) and cell.reset == "after"
     return [*kernels, both if separate else both.sum(0)]
 
 
-def _cell_from_keras(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+def _cell_from_keras(arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     weights = {"weight_ih": arrays[0].T, "weight_hh": arrays[1].T}
     if len(arrays) == 3:
         bias = arrays[2]
-        both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+        both = bias if bias.ndim == 2 else numpy.stack([bias, numpy.zeros_like(bias)])
         weights["bias_ih"], weights["bias_hh"] = both
     return weights
 
 
-def _split_directions(arrays: list[np.ndarray]) -> list[list[np.ndarray]]:
+def _split_directions(arrays: list[NDArray[Any]]) -> list[list[NDArray[Any]]]:
     """The weights of one Keras layer, by direction; ``ValueError`` if they are not such."""
-    number = len(arrays) // 2 if len(arrays) in (4, 6) else len(arrays)
-    directions = [arrays[k : k + number] for k in range(0, len(arrays), number)]
+    half = len(arrays) // 2
+    directions = [arrays[:half], arrays[half:]] if len(arrays) in (4, 6) else [arrays]
     for one in directions:
-        columns = one[0].shape[-1:]
+        columns = one[0].shape[-1:] if one else ()
         fits = (
-            number in (2, 3)
+            len(one) in (2, 3)
             and all(kernel.ndim == 2 and kernel.shape[1:] == columns for kernel in one[:2])
             and all(bias.shape in (columns, (2, *columns)) for bias in one[2:])
         )
@@ -132,7 +133,7 @@ def _split_directions(arrays: list[np.ndarray]) -> list[list[np.ndarray]]:
     return directions
 
 
-def _reset_of(bias: np.ndarray | None, reset_after: bool | None) -> Literal["before", "after"]:
+def _reset_of(bias: NDArray[Any] | None, reset_after: bool | None) -> Literal["before", "after"]:
     """Where the reset gate comes, by the bias if there is one."""
     if bias is not None:
         told = bias.ndim == 2

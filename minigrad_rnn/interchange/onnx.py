@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import numpy
+from numpy.typing import NDArray
 
 from minigrad_rnn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from minigrad_rnn.interchange.stacks import as_array, cells_of, layer_of, weights_of
@@ -54,7 +55,7 @@ MOVING = {
 }
 
 #: What a node says: its operator, the options of its layer, the weights for every direction.
-_Read = tuple[str, dict[str, Any], list[dict[str, np.ndarray]]]
+_Read = tuple[str, dict[str, Any], list[dict[str, NDArray[Any]]]]
 
 
 def to_onnx(
@@ -103,7 +104,7 @@ def to_onnx(
     suffixes = [f"_l{k}" for k in range(len(stack))] if len(stack) > 1 else [""]
     node = onnx.helper.make_node
 
-    nodes, constants, x = [], {"joined": np.array([0, 0, -1])}, "X"
+    nodes, constants, x = [], {"joined": numpy.array([0, 0, -1])}, "X"
     if layer.batch_first:
         nodes.append(node("Transpose", [x], ["X_by_time"], perm=(1, 0, 2)))
         x = "X_by_time"
@@ -148,7 +149,7 @@ def to_onnx(
     outputs = [info("Y", dtype, (*sequence, directions * bottom.hidden_size))]
     outputs += [info(f"Y_{part}", dtype, state) for part in states]
     initializers = [
-        onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
+        onnx.numpy_helper.from_array(numpy.ascontiguousarray(array), name)
         for name, array in constants.items()
     ]
     graph = onnx.helper.make_graph(nodes, "recurrent", inputs, outputs, initializers)
@@ -209,7 +210,7 @@ def from_onnx(
     return layer_of(OPERATORS[operator], weights, ORDER[operator], device=device, **options)
 
 
-def _operands(cells: Sequence[Cell], order: str) -> dict[str, np.ndarray]:
+def _operands(cells: Sequence[Cell], order: str) -> dict[str, NDArray[Any]]:
     """W, R, and B and P if there are such, of the cells of both directions."""
     weights = [weights_of(cell, order) for cell in cells]
     made = {
@@ -217,13 +218,13 @@ def _operands(cells: Sequence[Cell], order: str) -> dict[str, np.ndarray]:
         "R": [each["weight_hh"] for each in weights],
     }
     if "bias_ih" in weights[0]:
-        made["B"] = [np.concatenate([each["bias_ih"], each["bias_hh"]]) for each in weights]
+        made["B"] = [numpy.concatenate([each["bias_ih"], each["bias_hh"]]) for each in weights]
     if "weight_ci" in weights[0]:  # coupled gates have no weight_cf
-        nothing = np.zeros_like(weights[0]["weight_ci"])
+        nothing = numpy.zeros_like(weights[0]["weight_ci"])
         made["P"] = [
-            np.concatenate([each.get(name, nothing) for name in PEEPHOLES]) for each in weights
+            numpy.concatenate([each.get(name, nothing) for name in PEEPHOLES]) for each in weights
         ]
-    return {name: np.stack(arrays) for name, arrays in made.items()}
+    return {name: numpy.stack(arrays) for name, arrays in made.items()}
 
 
 def _attributes(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -308,7 +309,7 @@ def _read(onnx: Any, node: onnx.NodeProto, constants: Mapping[str, Any]) -> _Rea
 
 
 def _check_shapes(
-    operator: str, directions: int, hidden: int | None, operands: Mapping[str, np.ndarray]
+    operator: str, directions: int, hidden: int | None, operands: Mapping[str, NDArray[Any]]
 ) -> None:
     """Raise ``ValueError`` unless W, R, B and P are of the shapes that belong together."""
     missing = {"W", "R"} - operands.keys()
@@ -331,14 +332,14 @@ def _check_shapes(
 
 
 def _weights_of_direction(
-    operands: Mapping[str, np.ndarray], coupled: bool
-) -> dict[str, np.ndarray]:
+    operands: Mapping[str, NDArray[Any]], coupled: bool
+) -> dict[str, NDArray[Any]]:
     """The weights of a cell, its gates in ONNX' order, from W, R, B and P of its direction."""
     weights = {"weight_ih": operands["W"], "weight_hh": operands["R"]}
     if "B" in operands:
-        weights["bias_ih"], weights["bias_hh"] = np.split(operands["B"], 2)
+        weights["bias_ih"], weights["bias_hh"] = numpy.split(operands["B"], 2)
     if "P" in operands:
-        weights |= zip(PEEPHOLES, np.split(operands["P"], len(PEEPHOLES)), strict=True)
+        weights |= zip(PEEPHOLES, numpy.split(operands["P"], len(PEEPHOLES)), strict=True)
         if coupled:
             del weights["weight_cf"]
     return weights
@@ -368,7 +369,7 @@ def _swaps_input(
     Raises ``ValueError`` if it does anything else, or begins with a state other than 0.
     """
     x = source = model.graph.input[0].name
-    numbers = np.arange(12).reshape(2, 3, 2)
+    numbers = numpy.arange(12).reshape(2, 3, 2)
     expected = {False: numbers, True: numbers.swapaxes(0, 1)}
     swapped = False
     for node, (operator, options, weights) in zip(nodes, read, strict=True):
@@ -376,7 +377,7 @@ def _swaps_input(
         found = [
             swap
             for swap, wanted in expected.items()
-            if handed_on is not None and np.array_equal(handed_on, wanted)
+            if handed_on is not None and numpy.array_equal(handed_on, wanted)
         ]
         if not found:
             raise ValueError(
@@ -385,18 +386,18 @@ def _swaps_input(
             )
         swapped |= found[0]
         for name in filter(None, node.input[5:7]):
-            _check_initial_state(name, _carried(onnx, model, x, name, np.zeros((2, 3, 2))))
+            _check_initial_state(name, _carried(onnx, model, x, name, numpy.zeros((2, 3, 2))))
         source, size = node.output[0], len(weights) * weights[0]["weight_hh"].shape[-1]
         shape = (2, 3, len(weights), -1) if options["batch_first"] else (2, len(weights), 3, -1)
-        numbers = np.arange(6 * size).reshape(shape)
+        numbers = numpy.arange(6 * size).reshape(shape)
         rows = numbers if options["batch_first"] else numbers.swapaxes(1, 2)
         expected = {False: rows.reshape(2, 3, size)}
     return swapped
 
 
-def _check_initial_state(name: str, value: np.ndarray | None) -> None:
+def _check_initial_state(name: str, value: NDArray[Any] | None) -> None:
     """Raise ``ValueError`` for a state other than 0 that is not an argument, which is ``None``."""
-    if value is not None and np.any(value):
+    if value is not None and numpy.any(value):
         raise ValueError(
             f"the initial state {name!r} is part of the model and not 0: make it an input, and "
             "give it to the layer when it is called"
@@ -404,8 +405,8 @@ def _check_initial_state(name: str, value: np.ndarray | None) -> None:
 
 
 def _carried(
-    onnx: Any, model: onnx.ModelProto, source: str, target: str, numbers: np.ndarray
-) -> np.ndarray | None:
+    onnx: Any, model: onnx.ModelProto, source: str, target: str, numbers: NDArray[Any]
+) -> NDArray[Any] | None:
     """What is found in ``target`` if ``numbers`` are put in ``source``.
 
     ``None`` if it depends on more than that, or numbers of this shape do not pass. Raises
@@ -432,14 +433,14 @@ def _carried(
     graph = onnx.helper.make_graph(between, "between", *ends, model.graph.initializer)
     part = onnx.helper.make_model(graph, opset_imports=model.opset_import)
     try:
-        carried: np.ndarray
+        carried: NDArray[Any]
         (carried,) = onnx.reference.ReferenceEvaluator(part).run(None, {source: numbers})
     except ValueError:
         return None
     return carried
 
 
-def _constants(onnx: Any, model: onnx.ModelProto) -> dict[str, np.ndarray]:
+def _constants(onnx: Any, model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     """The values of a model that are known: its initializers, and those of Constant nodes."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:

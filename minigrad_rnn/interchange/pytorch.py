@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
+from numpy.typing import NDArray
 
 from minigrad_rnn.cells import Cell, LSTMCell, RNNCell
 from minigrad_rnn.interchange.stacks import as_array, cell_type_of, cells_of, layer_of, weights_of
@@ -14,7 +14,7 @@ from minigrad_rnn.layers import Recurrent
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
-def to_pytorch(layer: Recurrent, prefix: str = "") -> dict[str, np.ndarray]:
+def to_pytorch(layer: Recurrent, prefix: str = "") -> dict[str, NDArray[Any]]:
     """The ``state_dict`` of the ``torch.nn.RNN``, ``LSTM`` or ``GRU`` that computes the same.
 
     Args:
@@ -75,9 +75,9 @@ def from_pytorch(
     LSTM(3, 4, num_layers=2)
     """
     weights = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
-    stack: list[list[dict[str, np.ndarray]]] = []
+    stack: list[list[dict[str, NDArray[Any]]]] = []
     while any(f"{name}_l{len(stack)}" in weights for name in NAMES):
-        cells: list[dict[str, np.ndarray]] = []
+        cells: list[dict[str, NDArray[Any]]] = []
         for suffix in (f"_l{len(stack)}", f"_l{len(stack)}_reverse"):
             cell = {n: as_array(weights.pop(n + suffix)) for n in NAMES if n + suffix in weights}
             missing = {"weight_ih", "weight_hh"} - cell.keys()

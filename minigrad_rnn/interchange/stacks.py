@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import numpy
+from numpy.typing import NDArray
 
 import minigrad as mg
 from minigrad import nn
@@ -74,7 +75,7 @@ def cells_of(layer: Recurrent, target: str, has: Mapping[str, Container[Any]]) -
     return [list(cells) for cells in layer.layers]
 
 
-def cell_type_of(recurrent: np.ndarray) -> type[Cell]:
+def cell_type_of(recurrent: NDArray[Any]) -> type[Cell]:
     """RNNCell, GRUCell or LSTMCell, by a recurrent weight (gates * hidden_size, hidden_size)."""
     if recurrent.ndim == 2:
         rows, hidden = recurrent.shape
@@ -87,7 +88,7 @@ def cell_type_of(recurrent: np.ndarray) -> type[Cell]:
     )
 
 
-def weights_of(cell: Cell, order: Sequence[str]) -> dict[str, np.ndarray]:
+def weights_of(cell: Cell, order: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Copies of the parameters of a cell by name, without suffix, the gates in the given order."""
     return {
         name: reordered(value.numpy(), cell.gates, order) if name in GATED else value.numpy().copy()
@@ -98,7 +99,7 @@ def weights_of(cell: Cell, order: Sequence[str]) -> dict[str, np.ndarray]:
 
 def layer_of(
     cell_type: type[Cell],
-    weights: Sequence[Sequence[Mapping[str, np.ndarray]]],
+    weights: Sequence[Sequence[Mapping[str, NDArray[Any]]]],
     order: Sequence[str],
     **options: Any,
 ) -> Recurrent:
@@ -107,6 +108,10 @@ def layer_of(
     Raises ``ValueError`` if the weights do not fit together, naming them as PyTorch does.
     """
     bottom = weights[0][0]
+    if bottom["weight_ih"].ndim != 2:
+        raise ValueError(
+            f"weight_ih_l0 is (gates * hidden_size, input_size), not {bottom['weight_ih'].shape}"
+        )
     rows = {len(cell["weight_hh"]) for cells in weights for cell in cells}
     sizes = sorted(number // len(order) for number in rows)
     if len(sizes) > 1:
@@ -137,22 +142,22 @@ def layer_of(
     return layer
 
 
-def reordered(weight: np.ndarray, given: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+def reordered(weight: NDArray[Any], given: Sequence[str], wanted: Sequence[str]) -> NDArray[Any]:
     """The blocks of rows of a weight, one for each gate, in another order.
 
     A gate that is not among the given ones is 0; one that is not wanted is left out.
 
-    >>> reordered(np.array([1, 2, 3]), "rzn", "zrn")
+    >>> reordered(numpy.array([1, 2, 3]), "rzn", "zrn")
     array([2, 1, 3])
     """
-    blocks = dict(zip(given, np.split(weight, len(given)), strict=True))
-    nothing = np.zeros_like(blocks[given[0]])
-    return np.concatenate([blocks.get(gate, nothing) for gate in wanted])
+    blocks = dict(zip(given, numpy.split(weight, len(given)), strict=True))
+    nothing = numpy.zeros_like(blocks[given[0]])
+    return numpy.concatenate([blocks.get(gate, nothing) for gate in wanted])
 
 
-def as_array(value: Any) -> np.ndarray:
+def as_array(value: Any) -> NDArray[Any]:
     """A NumPy array of an array or a tensor of any library."""
-    array: np.ndarray = mg.asarray(value).numpy()
+    array: NDArray[Any] = mg.asarray(value).numpy()
     return array
 
 

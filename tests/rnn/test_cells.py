@@ -805,6 +805,13 @@ class Leaky(rnn.Cell):
         return self.readout(h), h
 
 
+def test_a_step_of_plain_numbers_is_one_of_a_tensor() -> None:
+    cell = rnn.GRUCell(2, HIDDEN, rng=0)
+    ys = [cell(x)[0].numpy() for x in ([[1.0, 2.0]], np.array([[1, 2]], "float32"))]
+    np.testing.assert_array_equal(ys[0], cell(mg.tensor([[1.0, 2.0]]))[0].numpy())
+    np.testing.assert_array_equal(ys[0], ys[1])
+
+
 def test_a_subclass_writes_project_and_step() -> None:
     cell = Leaky(INPUTS, HIDDEN, rng=0)
     ys, h = rnn.unroll(cell, mg.tensor(np.ones((5, BATCH, INPUTS), "float32")))

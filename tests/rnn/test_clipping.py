@@ -483,6 +483,13 @@ def test_a_norm_that_is_none_is_refused(norm_type: float) -> None:
 
 
 @every_rule
+def test_a_module_or_a_dictionary_in_place_of_parameters_is_refused(clip: Clip) -> None:
+    for parameters in (rnn.GRUCell(1, 1), {"w": leaf([3.0, 4.0])}):
+        with pytest.raises(TypeError, match=r"hand over module.parameters\(\) or module.named_p"):
+            clip(parameters)
+
+
+@every_rule
 def test_what_is_no_parameter_is_refused(clip: Clip) -> None:
     with pytest.raises(TypeError, match="parameter 1 is a ndarray, and has no gradient to clip"):
         clip([leaf([3.0, 4.0]), np.zeros(2)])

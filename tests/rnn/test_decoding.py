@@ -70,9 +70,16 @@ def test_sampling_records_nothing() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_nan_is_refused(temperature: float) -> None:
+@pytest.mark.parametrize("row", [[0.0, nan], [0.0, inf], [-inf, -inf]])
+def test_nan_and_infinity_are_refused(row: list[float], temperature: float) -> None:
     with pytest.raises(ValueError, match="cannot sample from logits that contain NaN"):
-        rnn.sample(mg.tensor([[0.0, nan]]), temperature)
+        rnn.sample(mg.tensor([[0.0, 1.0], row]), temperature)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_class_that_is_ruled_out_is_never_drawn(temperature: float) -> None:
+    drawn = rnn.sample(mg.tensor([[-inf, 0.0, -9.0]] * 50), temperature, rng=0)
+    assert set(drawn.tolist()) == {1}
 
 
 @pytest.mark.parametrize("temperature", [-1.0, -1e-9, nan])

@@ -180,15 +180,16 @@ def test_a_large_forget_bias_keeps_all_of_the_memory(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", GATED)
 def test_chrono_biases_are_logarithms_of_uniform_times(kind: str) -> None:
-    cell = rnn.init.chrono_(make(kind, hidden=4000), t_max=101, rng=0)
-    times = np.exp(remembering(cell))
+    cells = rnn.init.chrono_(nn.ModuleList([make(kind, hidden=40) for _ in range(100)]), 101, rng=0)
+    times = np.exp([remembering(cell) for cell in cells])
     assert times.min() >= 1.0
     assert times.max() <= 100.0
     # 4,000 numbers from U(1, 100): a quartile deviates by about 0.7.
     quartiles = np.quantile(times, [0.25, 0.5, 0.75])
     np.testing.assert_allclose(quartiles, [25.75, 50.5, 75.25], atol=3.0)
-    if {"f", "i"} <= set(cell.gates):
-        np.testing.assert_array_equal(total_bias(cell, "i"), -total_bias(cell, "f"))
+    if {"f", "i"} <= set(cells[0].gates):
+        for cell in cells:
+            np.testing.assert_array_equal(total_bias(cell, "i"), -total_bias(cell, "f"))
 
 
 @pytest.mark.parametrize("t_max", [2, 1.0, -3, float("nan")])

@@ -208,6 +208,7 @@ def test_the_weights_of_one_keras_layer_are_no_stack() -> None:
 @pytest.mark.parametrize(
     "shapes",
     [
+        [],
         [(3, 16)],
         [(3, 16), (4, 12)],
         [(3, 16), (4, 16), (12,)],

@@ -186,7 +186,18 @@ def test_names_that_are_missing_or_unknown_are_named() -> None:
         rnn.interchange.from_pytorch(state, "encoder.")
 
 
+def test_a_cell_in_two_layers_of_a_stack_is_written_twice() -> None:
+    cell = rnn.GRUCell(HIDDEN, HIDDEN, rng=0)
+    state = rnn.interchange.to_pytorch(rnn.Recurrent([cell, cell]))
+    assert list(state) == list(rnn.GRU(HIDDEN, HIDDEN, num_layers=2, rng=0).state_dict())
+    np.testing.assert_array_equal(state["weight_hh_l0"], state["weight_hh_l1"])
+
+
 def test_shapes_that_fit_no_kind_are_refused() -> None:
+    state = rnn.interchange.to_pytorch(make_layer("lstm"))
+    state["weight_ih_l0"] = state["weight_ih_l0"][:, 0]
+    with pytest.raises(ValueError, match=r"weight_ih_l0 is \(gates.*, input_size\), not \(16,\)"):
+        rnn.interchange.from_pytorch(state)
     state = rnn.interchange.to_pytorch(make_layer("lstm"))
     state["weight_hh_l0"] = state["weight_hh_l0"][:8]
     with pytest.raises(ValueError, match=r"this one has the shape \(8, 4\)"):

@@ -832,6 +832,34 @@ def test_a_copy_computes_the_same_and_is_independent(
     assert list(twin.state_dict()) == list(layer.state_dict())
 
 
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled, lambda layer: layer])
+def test_a_cell_in_two_places_has_the_names_of_both(
+    rng: np.random.Generator, duplicate: Callable[[Any], Any]
+) -> None:
+    cell = rnn.LSTMCell(HIDDEN, HIDDEN, layer_norm=True, dtype="float64", rng=0)
+    layer = duplicate(rnn.Recurrent([cell, cell]))
+    names = {name.removesuffix("_l0").replace("_l0.", ".") for name, _ in layer.named_parameters()}
+    assert names == set(
+        rnn.LSTMCell(HIDDEN, HIDDEN, layer_norm=True, rng=0).state_dict()
+    )  # each once, by its name in the lower place
+    assert len(layer.state_dict()) == 2 * len(names)
+    assert layer.weight_hh_l0 is layer.weight_hh_l1
+
+    xs = mg.tensor(rng.normal(size=(TIME, BATCH, HIDDEN)))
+    expected, _ = rnn.unroll(cell, rnn.unroll(cell, xs)[0])
+    np.testing.assert_array_equal(layer(xs)[0].numpy(), expected.numpy())
+
+
+def test_a_cell_keeps_its_names_in_one_layer_when_another_has_it_too() -> None:
+    cell = rnn.GRUCell(HIDDEN, HIDDEN, rng=0)
+    encoder = rnn.Recurrent([cell])
+    decoder = rnn.Recurrent([rnn.RNNCell(INPUTS, HIDDEN, rng=1), cell])
+    assert list(encoder.state_dict()) == [
+        *["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
+    ]
+    assert decoder.weight_hh_l1 is encoder.weight_hh_l0
+
+
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled])
 def test_a_copy_shares_what_the_original_shares(
     duplicate: Callable[[rnn.Recurrent], Any],
@@ -875,7 +903,7 @@ def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> Non
 @pytest.mark.parametrize("shape", [(INPUTS,), (1, TIME, BATCH, INPUTS), ()])
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_a_sequence_of_other_axes_is_refused(shape: tuple[int, ...], batch_first: bool) -> None:
-    layout = "(batch, time, features)" if batch_first else "(time, batch, features)"
+    layout = "(batch, time, 3)" if batch_first else "(time, batch, 3)"
     with pytest.raises(ValueError, match="GRU expects xs") as error:
         make_layer("gru", batch_first=batch_first)(zeros(*shape))
     assert layout in str(error.value)
@@ -886,6 +914,8 @@ def test_a_sequence_of_other_axes_is_refused(shape: tuple[int, ...], batch_first
 def test_a_sequence_of_other_features_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match=r"3\), not \(5, 2, 7\)"):
         make_layer(kind)(zeros(TIME, BATCH, 7))
+    with pytest.raises(ValueError, match=r"xs \(batch, time, 3\), not \(2, 5, 7\)"):
+        make_layer(kind, batch_first=True)(zeros(BATCH, TIME, 7))
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -962,6 +992,12 @@ def test_cells_and_options_that_do_not_go_together_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         rnn.Recurrent(cells, **options)
+
+
+def test_a_cell_that_is_not_in_a_list_is_refused() -> None:
+    cell: Any = rnn.GRUCell(INPUTS, HIDDEN, rng=0)
+    with pytest.raises(TypeError, match=r"for one, write \[cell\]"):
+        rnn.Recurrent(cell)
 
 
 def test_an_unknown_option_is_refused() -> None:

@@ -357,6 +357,27 @@ def test_detaching_reaches_every_part_of_a_state() -> None:
         np.testing.assert_array_equal(gradient.numpy(), expected.numpy())
 
 
+def test_a_state_of_numpy_arrays_is_reset() -> None:
+    state = {"h": np.ones((2, HIDDEN)), "c": [np.ones((2, 1))]}
+    reset = rnn.reset_state(state, [False, True])
+    np.testing.assert_array_equal(reset["h"].numpy().T, [[1.0, 0.0]] * HIDDEN)
+    np.testing.assert_array_equal(reset["c"][0].numpy(), [[1.0], [0.0]])
+
+    def running_sum(x: Tensor, state: Any) -> tuple[Any, Any]:
+        return state + x, state + x
+
+    starts = np.array([[True, False], [False, True], [False, False]])
+    xs = mg.tensor(np.ones((3, 2, 1)))
+    ys, _ = rnn.unroll(running_sum, xs, np.full((2, 1), 5.0), reset=starts)
+    assert ys[..., 0].tolist() == [[1.0, 6.0], [2.0, 1.0], [3.0, 2.0]]
+
+
+def test_a_batch_of_no_sequences_has_lengths_that_fit() -> None:
+    ys, state = make_layer("gru")(zeros(5, 0, INPUTS), lengths=np.array([], int))
+    assert ys.shape == (5, 0, HIDDEN)
+    assert state.shape[1] == 0
+
+
 # --------------------------------------------------------------------------------------
 # What is refused
 # --------------------------------------------------------------------------------------
@@ -365,9 +386,9 @@ def test_detaching_reaches_every_part_of_a_state() -> None:
 @pytest.mark.parametrize(
     ("marks", "error", "message"),
     [
-        ({"lengths": [5, 0]}, ValueError, "sequence 1 has length 0: a length is at least 1"),
+        ({"lengths": [5, 0]}, ValueError, "sequence 1 has length 0, and the shortest has 1"),
         ({"lengths": [-1, 5]}, ValueError, "sequence 0 has length -1"),
-        ({"lengths": [5, 6]}, ValueError, "sequence 1 has length 6, and xs has 5 steps only"),
+        ({"lengths": [5, 6]}, ValueError, "sequence 1 has length 6, and there are 5 steps"),
         ({"lengths": [5.0, 4.0]}, TypeError, "integers, one for each sequence, not float64"),
         ({"lengths": [True, True]}, TypeError, "integers, one for each sequence, not bool"),
         ({"lengths": [5]}, ValueError, r"each of the 2 sequences, \(2,\), not \(1,\)"),

@@ -232,25 +232,44 @@ def test_what_cannot_be_padded_is_refused(
         rnn.pad_sequences(sequences)
 
 
-@pytest.mark.parametrize(("sequence", "value"), [([1], 0.5), ([1], float("nan")), ([[2]], np.inf)])
-def test_a_padding_value_of_another_kind_is_refused(sequence: Any, value: float) -> None:
-    with pytest.raises(TypeError, match=f"the padding value {value!r} is no int64"):
-        rnn.pad_sequences([sequence], value)
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        *[("int64", value) for value in (0.5, float("nan"), np.inf, 2**63)],
+        *[("uint8", value) for value in (-1, 256)],
+        *[("bool", value) for value in (2, 0.5)],
+    ],
+)
+def test_a_padding_value_of_another_kind_is_refused(dtype: str, value: float) -> None:
+    with pytest.raises(TypeError, match=f"the padding value {value!r} is no {dtype}"):
+        rnn.pad_sequences([np.ones(2, dtype)], value)
 
 
 @pytest.mark.parametrize(
-    ("lengths", "message"),
+    ("dtype", "value"),
+    [("float32", 0.1), ("float32", -1), ("int64", -1), ("uint8", 255), ("bool", True), ("bool", 0)],
+)
+def test_a_padding_value_of_the_same_kind_is_put_behind_the_ends(dtype: str, value: float) -> None:
+    padded, _ = rnn.pad_sequences([np.ones(2, dtype), np.ones(1, dtype)], value)
+    assert padded.dtype == dtype
+    assert padded[1, 1] == np.array(value, dtype)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error", "message"),
     [
-        ([2], "2 sequences need as many lengths, not 1"),
-        ([2, 4], "sequence 1 has length 4, and there are 3 steps"),
-        ([2, 0], "sequence 1 has length 0, and the shortest has 1 step"),
-        ([2.0, 1.0], r"lengths are one integer per sequence, not \(2,\) float64"),
-        ([[2, 1]], r"lengths are one integer per sequence, not \(1, 2\)"),
-        ([], "lengths are one integer per sequence"),
+        ([2], ValueError, "2 sequences need as many lengths, not 1"),
+        ([2, 4], ValueError, "sequence 1 has length 4, and there are 3 steps"),
+        ([2, 0], ValueError, "sequence 1 has length 0, and the shortest has 1 step"),
+        ([2.0, 1.0], TypeError, "lengths are integers, one for each sequence, not float64"),
+        ([[2, 1]], ValueError, r"lengths are one integer for each sequence, not \(1, 2\)"),
+        ([], ValueError, r"lengths are one integer for each sequence, not \(0,\)"),
     ],
 )
-def test_lengths_that_do_not_fit_are_refused(lengths: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_lengths_that_do_not_fit_are_refused(
+    lengths: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
         rnn.unpad_sequences(np.ones((3, 2)), lengths)
 
 
@@ -262,7 +281,7 @@ def test_a_batch_of_no_time_is_refused() -> None:
 @pytest.mark.parametrize(
     ("mask", "error", "message"),
     [
-        ([[1, 0], [1, 0]], TypeError, "a mask is of booleans, not int64"),
+        ([[1, 0], [1, 0]], TypeError, "a mask is boolean, not int64: write mask != 0"),
         ([True, False], ValueError, r"a mask is \(time, batch\), not \(2,\)"),
         ([[True, True], [True, False], [True, True]], ValueError, "sequence 1 .* has a hole"),
         ([[False], [True]], ValueError, "sequence 0 .* begins late"),
@@ -325,7 +344,7 @@ def test_a_generator_shuffles_anew_for_every_epoch(rng: np.random.Generator) -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lengths": [], "batch_size": 2}, "one integer per sequence"),
+        ({"lengths": [], "batch_size": 2}, "one integer for each sequence"),
         ({"lengths": [3, 0], "batch_size": 2}, "sequence 1 has length 0"),
         ({"lengths": [3], "batch_size": 0}, "batch_size is at least 1, not 0"),
         ({"lengths": [3], "batch_size": 2, "padding": 1.0}, "below 1, not 1.0"),
