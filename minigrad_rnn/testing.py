@@ -12,9 +12,8 @@ from minigrad import Tensor, nn
 from minigrad_rnn.cells import State
 from minigrad_rnn.states import detach_state
 from minigrad_rnn.truncation import TBPTT
+from minigrad_rnn.unrolling import Step, name_of
 
-#: One step of a recurrence, such as a cell: (x, state) -> (y, state).
-Step = Callable[[Any, State], tuple[Any, State]]
 #: A module, or leaves by name or in order.
 Parameters = nn.Module | Mapping[str, Tensor] | Iterable[Tensor] | None
 
@@ -51,7 +50,7 @@ def check_bptt(
             ys.append(y)
         return ys, state
 
-    unrolled.__name__ = f"the unrolled {_name(step)}"
+    unrolled.__name__ = f"the unrolled {name_of(step)}"
     mg.testing.check_gradients(unrolled, xs, state, parameters=_named(step, parameters), **settings)
 
 
@@ -106,7 +105,9 @@ def check_truncated_bptt(
         )
     named = _named(step, parameters)
     if not named:
-        raise ValueError(f"truncated gradients are those of parameters, and {_name(step)} has none")
+        raise ValueError(
+            f"truncated gradients are those of parameters, and {name_of(step)} has none"
+        )
     if loss is None:
         loss = _random_loss(seed)
     kept = {name: parameter.grad for name, parameter in named.items()}
@@ -193,7 +194,3 @@ def _gradient(parameter: Tensor) -> Tensor:
 def _forget_gradients(parameters: Mapping[str, Tensor]) -> None:
     for parameter in parameters.values():
         parameter.grad = None
-
-
-def _name(step: Step) -> str:
-    return getattr(step, "__name__", type(step).__name__)

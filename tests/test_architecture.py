@@ -66,6 +66,8 @@ FLOORS = (
     "testing.differences",
     "testing.flattening",
     "testing.report",
+    "testing.recording",
+    "testing.worst",
     "testing.check",
     "testing.gradients",
     "testing.leaks",

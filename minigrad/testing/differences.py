@@ -27,23 +27,25 @@ Vector: TypeAlias = "NDArray[numpy.float64]"
 Method = Literal["central", "five-point", "complex"]
 
 EPS: Final = float(numpy.finfo(numpy.float64).eps)
-#: The largest step, and by how much each is smaller than the one before.
+#: The largest step, and by how much each is smaller than the one before. No power of 2: what is
+#: rounded to multiples of a power of 2 may have one and the same wrong slope at such steps.
 FIRST_STEP: Final = 2.0**-8
-RATIO: Final = 8.0
+RATIO: Final = 7.7
 MOST_STEPS: Final = 10
 #: An error this small, relative to value and derivative, needs no further step.
 SETTLED: Final = 1e-9
-#: A derivative that is not known to this relative error is not known.
+#: A derivative that is not known to this part of the largest is not known.
 KNOWN: Final = 1e-6
-#: Values that scatter by more than this part of their size were not computed in float64.
+#: Values that scatter by more than this part of the largest were not computed in float64.
 PRECISE: Final = 1e-9
 #: A second look does not tell derivatives apart that differ by this part of the largest one.
 NEGLIGIBLE: Final = 1e-10
-#: Below this size values and derivatives are compared absolutely when it is asked whether the
-#: differences have settled; a gradient is always compared to within their error.
-SMALL: Final = 1e-3
-#: Between the values whose scatter is measured; some two roundings of float32.
-SPACING: Final = 2.0**-25
+#: Between the values whose scatter is measured; from some two roundings of float32 on.
+SPACINGS: Final = (2.0**-25, 2.0**-22)
+#: Where these values are. Equally spaced ones may all be rounded alike.
+PLACES: Final = numpy.arange(-6, 7) + 0.4 * numpy.sin(numpy.arange(13.0) ** 2)
+#: The median of the absolute value of normal noise of deviation 1.
+MEDIAN: Final = 0.6745
 COMPLEX_STEP: Final = 2.0**-100
 
 
@@ -73,14 +75,17 @@ def differentiate(
     method: Method = "central",
     *,
     careful: bool = False,
-    terms: float = 0.0,
+    terms: Vector | float = 0.0,
+    small: Vector | float = 1e-3,
 ) -> Derivative:
     """The derivative at 0 of ``values``, which maps a number to a vector of floats.
 
     A careful look measures the noise of the values instead of assuming that they are rounded
     once, takes other steps, and leaves more room. It is for what a first look has found
     suspicious, so that a mistake is reported only if both have seen it. ``terms`` says how large
-    what the values were computed from is, if it is larger than they are.
+    what the values were computed from is, if it is larger than they are; ``small``, below which
+    size values may be nothing but rounding, so that it does not matter whether their differences
+    settle.
 
     >>> import numpy as np
     >>> found = differentiate(lambda t: np.exp(np.array([t, 2.0 * t])))
@@ -90,17 +95,18 @@ def differentiate(
     centre = values(0.0)
     size = numpy.abs(centre)
     rounded_size = numpy.maximum(size, terms)
-    fine, coarse = _noise(values) if careful else [numpy.zeros_like(centre)] * 2
-    noise = numpy.maximum(numpy.maximum(fine, coarse), numpy.mean([*fine, *coarse] or [0.0]))
-    room, rounding = (2.0, 8.0) if careful else (4.0, 4.0)
-    first = FIRST_STEP * (0.7 if careful else 1.0)
+    room, rounding, first = (2.0, 8.0, 0.7 * FIRST_STEP) if careful else (4.0, 4.0, FIRST_STEP)
+    scatter = _scatter(values) if careful else [numpy.zeros_like(centre)]
+    noise = numpy.maximum(numpy.max(scatter, axis=0), numpy.mean(scatter) if centre.size else 0.0)
+    if careful:
+        noise = numpy.maximum(noise, _quantum(values, centre, first, small))
 
     value = numpy.zeros_like(centre)
     error = numpy.full_like(centre, numpy.inf)
-    bent = numpy.zeros(centre.shape, dtype=bool)
+    gap = numpy.zeros_like(centre)  # between the slopes on the two sides, where they differ
     steps: list[float] = []
     slopes: list[Vector] = []
-    bends: list[Vector] = []
+    bend_before = numpy.zeros_like(centre)
     rounded = 0
     for k in range(MOST_STEPS):
         step = first / RATIO**k
@@ -111,31 +117,32 @@ def differentiate(
         if slopes:
             change = numpy.abs(slope - slopes[-1]) / room
             found = numpy.nan_to_num(unsure + change, nan=numpy.inf)
-            straight = numpy.maximum(numpy.abs(bends[-1]) / 3.0, 4.0 * unsure)
+            straight = numpy.maximum(numpy.abs(bend_before) / 3.0, 4.0 * unsure)
             bends_now = numpy.abs(bend) > straight
             # What looked like a kink may have been one beside the sample.
-            cleared = bent & ~bends_now & (found <= _fine(size, slope))
+            cleared = (gap > 0.0) & ~bends_now & (found <= _fine(size, slope))
             better = (found < error) | cleared
             value = numpy.where(better, slope, value)
             error = numpy.where(better, found, error)
-            bent = numpy.where(better, bends_now, bent)
+            gap = numpy.where(better, numpy.where(bends_now, numpy.abs(bend), 0.0), gap)
             rounded = rounded + 1 if not better.any() and (unsure > change).all() else 0
         steps.append(step)
         slopes.append(slope)
-        bends.append(bend)
-        if rounded == 2 or ((error <= _fine(size, value)) & ~bent).all():
+        bend_before = bend
+        if rounded == 2 or ((error <= _fine(size, value)) & (gap == 0.0)).all():
             break
 
     largest = max(numpy.max(size, initial=0.0), numpy.max(numpy.abs(value), initial=0.0))
-    settled = KNOWN * max(largest, SMALL)
-    digits = _digits(fine, coarse, max(largest, SMALL))
+    scale = numpy.maximum(numpy.maximum(largest, terms), small)
+    digits = _digits(scatter[0] / scale, scatter[-1] / scale)
     trouble, where = "", 0
-    if not (error <= settled).all():
+    if not (error <= KNOWN * scale).all():
         trouble = "differences do not settle as the step gets smaller, or its values are too rough"
-        where = int(error.argmax())
-    elif bent.any():
+        where = int((error / scale).argmax())
+    elif (gap > KNOWN * scale).any():
         trouble = "the slopes on the two sides differ"
-        where = int(bent.argmax())
+        where = int((gap / scale).argmax())
+    error = error + gap
     if careful:
         error = error + NEGLIGIBLE * largest
     if method == "complex" and not trouble:
@@ -171,27 +178,52 @@ def _quotients(
     return slope, bend
 
 
-def _noise(values: Callable[[float], Vector]) -> list[Vector]:
+def _scatter(values: Callable[[float], Vector]) -> list[Vector]:
     """How much the values scatter: fourth differences, in which a smooth curve vanishes.
 
-    Of nine, at most four straddle a kink or a jump, and so the median sees neither. It is
-    taken over two spacings, since values very close to each other may be rounded alike.
+    Of nine, at most four straddle a kink or a jump, and so the median sees neither.
     """
     found = []
-    for spacing in (SPACING, 8.0 * SPACING):
-        near = [values(i * spacing) for i in range(-6, 7)]
-        fourth = numpy.abs(numpy.diff(near, n=4, axis=0)) / 70.0**0.5  # of noise of deviation 1
-        found.append(numpy.nan_to_num(numpy.median(fourth, axis=0), nan=0.0, posinf=0.0))
+    for spacing in SPACINGS:
+        near = numpy.stack([values(place * spacing) for place in PLACES])
+        fourth = [abs(_fourth_difference(PLACES[i : i + 5]) @ near[i : i + 5]) for i in range(9)]
+        median = numpy.median(fourth, axis=0) / MEDIAN
+        found.append(numpy.nan_to_num(median, nan=0.0, posinf=0.0))
     return found
 
 
-def _digits(fine: Vector, coarse: Vector, largest: float) -> float | None:
-    """How many digits the values have, if their noise says that it is too few.
+def _fourth_difference(places: Vector) -> Vector:
+    """(5,), the weights of length 1 with which values of any cubic polynomial sum up to 0."""
+    apart = places[:, None] - places + numpy.eye(5)
+    weights = 1.0 / apart.prod(axis=1)
+    return numpy.asarray(weights / numpy.linalg.norm(weights))
+
+
+def _quantum(
+    values: Callable[[float], Vector], centre: Vector, first: float, small: Vector | float
+) -> Vector:
+    """The smallest change of each value by a step, where a smaller step changes nothing; or 0.
+
+    That is the rounding of a value so flat that :func:`_scatter` finds it to be a constant. A
+    larger change than a rounding in float64 is that of a kink or jump beside the sample.
+    """
+    smallest, still = numpy.full_like(centre, numpy.inf), numpy.zeros(centre.shape, dtype=bool)
+    for k in range(MOST_STEPS):
+        for step in (first / RATIO**k, -first / RATIO**k):
+            change = numpy.abs(values(step) - centre)
+            still |= change == 0.0
+            smallest = numpy.where(change > 0.0, numpy.fmin(smallest, change), smallest)
+    size = numpy.maximum(numpy.max(numpy.abs(centre), initial=0.0), small)
+    return numpy.where(still & (smallest <= PRECISE * size), smallest, 0.0)
+
+
+def _digits(fine: Vector, coarse: Vector) -> float | None:
+    """How many digits the values have, if their noise, relative to them, says that it is too few.
 
     What comes from a curve instead, of a wave much shorter than the steps, is 4096 times
     larger at 8 times the spacing.
     """
     most = fine.max(initial=0.0)
-    if most <= PRECISE * largest or coarse.max() > 64.0 * most:
+    if most <= PRECISE or coarse.max() > 64.0 * most:
         return None
-    return float(-numpy.log10(most / largest))
+    return float(-numpy.log10(most))

@@ -1,4 +1,7 @@
-"""Functions of anything as functions of a list of tensors, whose inputs and outputs have names."""
+"""Functions of anything as functions of a list of tensors, whose inputs and outputs have names.
+
+Lists of arrays are vectors, too, of all their elements.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from minigrad.arrays import Array, is_array
+import numpy
+from numpy.typing import NDArray
+
+from minigrad.arrays import Array, is_array, namespace, to_numpy
 from minigrad.containers import map_leaves
 from minigrad.nn import Module
 from minigrad.tensor import Tensor, asarray, describe
@@ -82,6 +88,10 @@ def flattened(
     A parameter stands in the middle of ``f``, where no argument leads. It is given another
     array and slot for each call, and its own at the end of this block.
     """
+    if not callable(f):
+        raise TypeError(
+            f"the first argument is the function that is checked, and not {describe(f)}"
+        )
     name = getattr(f, "__name__", type(f).__name__)
     names: list[str] = []
     points: list[Array] = []
@@ -141,3 +151,30 @@ def _named_parameters(parameters: Parameters) -> dict[str, Tensor]:
         if all(parameter is not other for other in found.values()):
             found[f"parameters[{key!r}]"] = parameter
     return found
+
+
+def flat(arrays: Sequence[Array]) -> NDArray[Any]:
+    """All elements of the arrays in one vector, of float64 or of complex numbers."""
+    joined = numpy.concatenate([to_numpy(array).ravel() for array in arrays])
+    return joined if joined.dtype.kind == "c" else joined.astype("float64", copy=False)
+
+
+def shaped(vector: NDArray[Any], arrays: Sequence[Array]) -> list[Array]:
+    """A vector as arrays like those given: of their shape, dtype, device and memory order."""
+    parts = numpy.split(vector, numpy.cumsum([array.size for array in arrays])[:-1])
+    found = []
+    for array, part in zip(arrays, parts, strict=True):
+        like = namespace(array).zeros_like(array)
+        like[...] = namespace(array).asarray(part.reshape(array.shape))
+        found.append(like)
+    return found
+
+
+def element(place: int, names: Sequence[str], arrays: Sequence[Array]) -> str:
+    """The name of an element of several arrays, by its place in their vector: ``output[1, 2]``."""
+    for name, array in zip(names, arrays, strict=True):
+        if place < array.size:
+            index = ", ".join(map(str, numpy.unravel_index(place, array.shape)))
+            return f"{name}[{index}]" if array.shape else name
+        place -= array.size
+    raise IndexError(place)

@@ -32,11 +32,6 @@ class Entry:
     differences: float
     factor: float | None = None
 
-    @property
-    def right(self) -> bool:
-        """Whether the entry is right after all."""
-        return relative(self.gradient, self.differences) < 1e-7
-
 
 @dataclass(frozen=True)
 class Mismatch:
@@ -49,7 +44,7 @@ class Mismatch:
             differences, and how far off these may be.
         steps, slopes: the differences at each step.
         direction: along which they were taken.
-        entry: the worst entry of the Jacobian.
+        entry: the worst entry of the Jacobian; ``None`` if each by itself is right.
         advice: what is usually the cause.
     """
 
@@ -62,7 +57,7 @@ class Mismatch:
     steps: Sequence[float]
     slopes: Sequence[float]
     direction: Any
-    entry: Entry
+    entry: Entry | None
     advice: str = ""
 
     def __str__(self) -> str:
@@ -72,14 +67,14 @@ class Mismatch:
             f"  {self.how}",
             *_both(self.gradient, self.differences, f"  (to within {self.error:.1g})"),
         ]
-        if not self.entry.right:
+        if self.entry is not None:
             lines += [
                 "",
                 f"  worst entry: {self.entry.name}",
                 *_both(self.entry.gradient, self.entry.differences),
             ]
-        if self.entry.factor is not None and not self.advice:
-            lines += [f"    every entry is {self.entry.factor:.6g} times what it should be"]
+            if self.entry.factor is not None and not self.advice:
+                lines += [f"    every entry is {self.entry.factor:.6g} times what it should be"]
         if self.advice:
             lines += ["", f"  {self.advice}"]
         lines += ["", "  step      differences      relative error of the gradient"]

@@ -66,7 +66,7 @@ def test_the_error_of_differences_is_bounded(name: str, careful: bool, method: M
     assert found.error[0] <= 1e-6 * max(abs(exact), abs(function(0.0)), 1e-3)
 
 
-@pytest.mark.parametrize("name", ["exponential", "parabola"])
+@pytest.mark.parametrize("name", ["exponential", "large", "fast wave"])
 def test_five_points_and_complex_steps_are_more_exact(name: str) -> None:
     function, _ = SMOOTH[name]
     errors = [
@@ -99,6 +99,23 @@ def test_values_of_float32_are_noticed() -> None:
     )
     assert found.digits is not None
     assert 6.0 < found.digits < 9.0
+
+
+def test_the_error_bounds_the_rounding_of_values_whatever_they_are_rounded_to() -> None:
+    known = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        unit, offset = 2.0 ** rng.integers(-53, -33), rng.uniform(0.5, 1.0)
+        slope = 10.0 ** rng.uniform(-8.0, 1.0)
+
+        def rounded(t: float, unit: Any = unit, c: float = offset, s: float = slope) -> Any:
+            return np.array([np.round((c + s * np.expm1(t)) / unit) * unit])
+
+        found = differentiate(rounded, careful=True)
+        if not found.trouble and found.digits is None:
+            known += 1
+            assert abs(found.value[0] - slope) <= found.error[0]
+    assert known > 270
 
 
 # --------------------------------------------------------------------------------------
@@ -225,6 +242,103 @@ def test_scales_do_not_matter(seed: int, scale: float) -> None:
         check_gradients(lambda x: mg.log(x) * 3.0 + mg.log(x.detach()) * 1e-3, x, seed=seed)
 
 
+def test_a_saturated_function_is_smooth() -> None:
+    x = np.array([0.7, 1.3, -0.4])
+    check_gradients(lambda x: mg.tanh(30.0 * x), x)
+    check_gradients(lambda x: mg.softmax(200.0 * x), x)
+    check_gradients(lambda x: mg.log(1.0 + mg.exp(x)), np.array([-30.0, -20.0, -36.0]))
+
+
+def test_values_that_are_steps_by_rounding_make_no_gradient_wrong() -> None:
+    x = np.array([20.0, 25.0, 30.0, 35.0])
+    check_gradients(lambda x: 1.0 - mg.sigmoid(x), x)
+    with pytest.raises(KinkError, match="its values are too rough"):
+        check_gradients(lambda x: (1e-12 * x + 1e3) - 1e3, x)
+
+
+LINKS: list[Callable[[Any], Any]] = [
+    mg.tanh,
+    mg.softmax,
+    mg.sigmoid,
+    lambda y: mg.exp(mg.tanh(y)),
+    lambda y: mg.sin(5.0 * y),
+    lambda y: y / (1.0 + mg.sum(y * y)),
+    lambda y: y * mg.sum(y),
+    lambda y: mg.log(y * y + 0.1),
+    lambda y: mg.cumsum(y) - mg.mean(y),
+    lambda y: (y + 100.0) - 100.0,
+]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_mistake_of_a_millionth_in_one_element_is_found_at_any_scale(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    size, low = 10.0 ** rng.uniform(-6.0, 6.0), 10.0 ** rng.uniform(-8.0, 8.0)
+    chain = [LINKS[i] for i in rng.integers(len(LINKS), size=2)]
+    weight = rng.normal(size=(4, 4))
+    x = size * rng.uniform(0.5, 1.5, 4)
+
+    def f(x: Any) -> Any:
+        y = weight @ (x / size)
+        for link in chain:
+            y = link(y)
+        return low * y
+
+    check_gradients(f, x, seed=seed)
+    for error in (1e-2, 1e-4, 1e-6):
+        factor = np.array([1.0, 1.0, 1.0 + error, 1.0])
+        with pytest.raises(GradientError, match="order 1"):
+            check_gradients(lambda x, m=factor: f(mg.map_gradient(x, lambda g: g * m)), x)
+    for error in (1e-2, 1e-4, 1e-5):  # of J, while what is compared is J', which is larger
+        bent = np.array([0.0, 0.0, error, 0.0])
+        with pytest.raises(GradientError, match="order 2"):
+            check_gradients(lambda x, m=bent: f(slightly_bent(x, size, m)), x)
+
+
+@mg.primitive
+def slightly_bent(x: Any, /, size: float, error: Any) -> Any:
+    """x, with a gradient that is right and whose derivative is not."""
+    return x
+
+
+slightly_bent.rules(x=lambda g, x, size, error: g * (1.0 + error * (x - mg.detach(x)) / size))
+
+
+@mg.primitive
+def wrong_square(x: Any, /) -> Any:
+    return x * x
+
+
+wrong_square.rules(x=lambda g, x: g * np.array([2.0, 2.0, 3.0]) * x)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6, 1e12])
+@pytest.mark.parametrize("mode", ["vjp", "jvp"])
+def test_the_worst_entry_is_right_for_inputs_of_any_size(scale: float, mode: Any) -> None:
+    text = message(wrong_square, np.array([1.0, 2.0, 0.5]) * scale, modes=[mode])
+    assert "worst entry: d output[2] / d inputs[0][2]" in text
+    entry = text[text.index("worst entry") :]
+    numbers = re.findall(r"by (?:the gradient|differences) +(\S+)", entry)
+    np.testing.assert_allclose(np.array(numbers, "float64"), [1.5 * scale, scale], rtol=1e-7)
+
+
+def test_a_small_output_counts_beside_a_large_one() -> None:
+    text = message(lambda x: (1e10 * mg.tanh(x), 1e-2 * wrong_square(x)), X[0])
+    assert "worst entry: d output[1][2] / d inputs[0][2]" in text
+    assert "every entry" not in text
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1e6, 1e12, 1e18])
+def test_the_second_order_is_checked_for_inputs_of_different_sizes(ratio: float) -> None:
+    def f(x: Any, y: Any) -> Any:
+        return mg.sum(slightly_bent(mg.tanh(x / ratio), 1.0, 1e-3) * y)
+
+    text = message(f, X[0] * ratio, X[1])
+    assert "order 2" in text
+    assert "d (the gradient for inputs[0])[" in text
+    check_gradients(f, X[0] * ratio, X[1], order=1)
+
+
 # --------------------------------------------------------------------------------------
 # Kinks
 # --------------------------------------------------------------------------------------
@@ -327,6 +441,24 @@ def test_a_rule_that_is_not_linear_in_its_gradient() -> None:
 
     double.rules(x=lambda g: 2.0 * g * g)
     assert "every entry by itself is right: a rule is not linear" in message(double, X)
+
+
+def test_a_mistake_of_the_ninth_digit_is_not_called_nonlinear() -> None:
+    text = message(
+        lambda x: mg.map_gradient(mg.sin(x), lambda g: g * (1.0 + 1e-9)), X, method="complex"
+    )
+    assert "not linear" not in text
+
+
+def test_a_gradient_that_is_not_finite() -> None:
+    text = message(lambda x: mg.where(x > 0.0, mg.sqrt(x), 0.0), np.array([-1.0, 2.0]))
+    assert "the values are finite, and the gradient is not" in text
+    x = np.random.default_rng(0).uniform(0.5, 2.0, 60)
+    x[41] *= -1.0
+    text = message(lambda x: mg.where(x > 0.0, mg.sqrt(x), 0.0), x)
+    assert "/ d inputs[0][41]\n    by the gradient   nan" in text
+    text = message(lambda x, y: mg.tanh(x) + mg.where(y > 0.0, mg.sqrt(y), 0.0), x, -x)
+    assert "with respect to inputs[1], (60,) float64, is wrong" in text
 
 
 # --------------------------------------------------------------------------------------
@@ -437,6 +569,12 @@ def test_settings_that_do_not_exist(settings: Any, error: str) -> None:
 def test_complex_steps_need_an_analytic_function() -> None:
     with pytest.raises(ValueError, match="needs a function that is analytic"):
         check_gradients(lambda x: mg.abs(x), X, method="complex")
+
+
+def test_the_function_comes_first() -> None:
+    told = r"the first argument is the function that is checked, and not \(2, 3\) float64"
+    with pytest.raises(TypeError, match=told):
+        check_gradients(X, mg.tanh)  # type: ignore[arg-type]
 
 
 def test_there_must_be_something_to_differentiate() -> None:
