@@ -26,7 +26,8 @@ def logsumexp(x: TensorLike, /, axis: Axis = None, keepdims: bool = False) -> Te
     top = x.max(axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0.0)
     total = xp.exp(x - top).sum(axis, keepdims=True)
-    total = xp.where(total > 0, xp.log(xp.where(total > 0, total, 1.0)) + top, -xp.inf)
+    none = total == 0.0  # of no elements, or of -inf alone
+    total = xp.where(none, -xp.inf, xp.log(xp.where(none, 1.0, total)) + top)
     if keepdims:
         return total
     return total.reshape(()) if axis is None else total.squeeze(axis)

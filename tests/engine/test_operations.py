@@ -234,6 +234,21 @@ def test_a_float16_norm_does_not_overflow(create_graph: bool) -> None:
     np.testing.assert_allclose(gradient.numpy(), [0.6, 0.8], rtol=1e-3)
 
 
+@rows(TABLE)
+def test_nan_comes_out_where_it_does_in_numpy(row: Row) -> None:
+    for place in range(len(row.example)):
+        operands = [x.copy() for x in example(row)]
+        operands[place].flat[:1] = np.nan
+        with np.errstate(all="ignore"):
+            try:
+                expected = row.reference(*operands)
+            except np.linalg.LinAlgError:
+                continue
+            found = row.call(*map(mg.tensor, operands))
+        for a, e in zip(arrays(found), results(expected), strict=True):
+            np.testing.assert_array_equal(np.isnan(a), np.isnan(e))
+
+
 def test_what_is_not_finite_is_told_apart() -> None:
     x = mg.tensor([1.0, np.nan, np.inf, -np.inf])
     assert mg.isnan(x).tolist() == [False, True, False, False]
