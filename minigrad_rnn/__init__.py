@@ -4,7 +4,8 @@ It stands on minigrad's public names alone. Backpropagation through time is the 
 unrolled loop, read backwards; truncating it is cutting the tape.
 """
 
-from minigrad_rnn import datasets, init, interchange, testing
+from minigrad_rnn import datasets, features, init, interchange, metrics, testing
+from minigrad_rnn.attention import AdditiveAttention, AttentionCell, DotAttention
 from minigrad_rnn.cells import (
     Cell,
     GRUCell,
@@ -28,7 +29,8 @@ from minigrad_rnn.clipping import (
     clip_grad_value_,
     clip_gradient,
 )
-from minigrad_rnn.decoding import sample
+from minigrad_rnn.ctc import Labelling, ctc_beam_search, ctc_greedy_decode, ctc_loss
+from minigrad_rnn.decoding import Hypothesis, beam_search, sample
 from minigrad_rnn.diagnostics import check_all_received_grad
 from minigrad_rnn.layers import GRU, LSTM, RNN, Recurrent
 from minigrad_rnn.sequences import (
@@ -42,6 +44,7 @@ from minigrad_rnn.sequences import (
     unpad_sequences,
 )
 from minigrad_rnn.states import detach_state, reset_state
+from minigrad_rnn.subwords import BytePairEncoding
 from minigrad_rnn.truncation import TBPTT
 from minigrad_rnn.unrolling import unroll
 
@@ -50,14 +53,20 @@ __all__ = [
     "LSTM",
     "RNN",
     "TBPTT",
+    "AdditiveAttention",
+    "AttentionCell",
     "AutoClip",
+    "BytePairEncoding",
     "Cell",
     "ClipLog",
     "ClipRecord",
+    "DotAttention",
     "GRUCell",
+    "Hypothesis",
     "IndRNNCell",
     "LRUCell",
     "LSTMCell",
+    "Labelling",
     "MGUCell",
     "MinGRUCell",
     "MinLSTMCell",
@@ -66,6 +75,7 @@ __all__ = [
     "Recurrent",
     "Stream",
     "ZClip",
+    "beam_search",
     "bucket_by_length",
     "check_all_received_grad",
     "clip_grad_agc_",
@@ -73,12 +83,17 @@ __all__ = [
     "clip_grad_norm_per_tensor_",
     "clip_grad_value_",
     "clip_gradient",
+    "ctc_beam_search",
+    "ctc_greedy_decode",
+    "ctc_loss",
     "datasets",
     "detach_state",
+    "features",
     "init",
     "interchange",
     "lengths_to_mask",
     "mask_to_lengths",
+    "metrics",
     "pad_sequences",
     "random_window",
     "reset_state",
