@@ -332,24 +332,25 @@ def finished(
     """The results of an operation as tensors, recorded if a tape wants them."""
     several = isinstance(out, tuple)
     results = [as_array(result) for result in out] if several else [as_array(out)]
-    floats = []
     for result in results:
         if not is_array(result):
             raise TypeError(
                 f"{primitive.name}: the forward is to return an array, or a tuple of arrays, "
                 f"not {type(result).__name__}"
             )
-        floats.append(result.dtype.kind == "f")
     tape = active_tape.get()
-    base = NOTHING if tape is None or True not in floats else tape.base
-    key = 1 << len(slots)
     wanted, shapes, dtypes = [], [], []
-    for i, slot in enumerate(slots):
-        if slot >= base:
-            key += 1 << i
-            wanted.append(i)
-            shapes.append(values[i].shape)
-            dtypes.append(values[i].dtype)
+    if tape is not None:
+        # A result that is not of floats is a constant.
+        floats = [result.dtype.kind == "f" for result in results]
+        base = tape.base if True in floats else NOTHING
+        key = 1 << len(slots)
+        for i, slot in enumerate(slots):
+            if slot >= base:
+                key += 1 << i
+                wanted.append(i)
+                shapes.append(values[i].shape)
+                dtypes.append(values[i].dtype)
     if tape is None or not wanted:
         tensors = list(map(Tensor, results))
     else:
@@ -377,7 +378,6 @@ def finished(
         entries.extend([entry] * len(results))
         if before < LARGE <= len(entries):
             tape.warn_of_growth()
-        # A result that is not of floats is a constant.
         tensors = [
             Tensor(result, first + i if floats[i] else CONSTANT) for i, result in enumerate(results)
         ]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy
 
 import minigrad as mg
-from minigrad import Tensor
+from minigrad import Tensor, nn
 
 
 @contextmanager
@@ -24,7 +24,8 @@ class Norm(NamedTuple):
     """A norm as the product  unit * root,  whose factors are in range where it may not be.
 
     Attributes:
-        unit: float64, the largest magnitude; 1 if that is 0 or not finite.
+        unit: float64, the largest magnitude; 1 if that is 0 or not finite, or if squares of such
+            magnitudes are in range.
         root: float64, the norm in this unit.
     """
 
@@ -38,13 +39,17 @@ class Norm(NamedTuple):
 
     def scale(self, limit: Tensor | float) -> Tensor:
         """limit / norm  where the norm is larger than the limit, and exactly 1 elsewhere."""
-        # The limit that this puts on the unit. A root is at least 1, unless it is 0 or NaN.
-        room = limit / mg.maximum(self.root, 1.0)
+        # The limit that this puts on the unit.
+        room = limit / mg.where(self.root == 0.0, 1.0, self.root)
         return mg.where(self.value <= limit, 1.0, room / mg.maximum(room, self.unit))
 
 
 def norm_of_all(gradients: Sequence[Tensor], p: float) -> Norm:
     """The p-norm of all gradients as one vector, ()."""
+    if p == 2.0 and wide_dtype(gradients) == "float32":  # float64 holds all of its squares
+        squares = [_sum_of_squares(g.astype("float64").ravel()) for g in gradients]
+        root = mg.sqrt(mg.stack(squares).sum())
+        return Norm(nn.init.ones((), dtype="float64", device=root.device), root)
     unit = _unit(largest_of_each(gradients).max())
     roots = mg.stack([_vector_norm(g / unit, p) for g in gradients])
     return _wide_norm(unit, _vector_norm(roots, p))
@@ -73,6 +78,10 @@ def largest_of_each(gradients: Sequence[Tensor]) -> Tensor:
 def wide_dtype(gradients: Sequence[Tensor]) -> str:
     """What to compute in: float32, or float64 if one of the gradients is."""
     return "float64" if any([g.dtype == "float64" for g in gradients]) else "float32"
+
+
+def _sum_of_squares(x: Tensor) -> Tensor:
+    return x @ x
 
 
 def _unit(largest: Tensor) -> Tensor:
