@@ -43,8 +43,9 @@ def clip_grad_norm_(
 
     Returns the norm before clipping, a constant of no dimensions, of what ``nonfinite`` left.
     On a GPU it is not waited for, unless ``nonfinite`` is ``"skip"`` or ``"error"``. It is
-    computed relative to the largest element, so that powers do not overflow; the gradients are
-    clipped rightly even if their norm is beyond what its dtype can hold, and so infinite.
+    computed in float64, or relative to the largest element, so that powers do not overflow;
+    the gradients are clipped rightly even if their norm is beyond what its dtype can hold, and
+    so infinite.
 
     Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, 2013.
 
