@@ -2,12 +2,15 @@
 
     python examples/text_generation.py                         # learns Shakespeare's plays
     python examples/text_generation.py --generate "ROMEO:"     # writes on, with what it learned
+    python examples/text_generation.py --interactive           # writes on from what you type
+    python examples/text_generation.py --study                 # compares cells and truncations
     python examples/text_generation.py --text my_book.txt --cell gru --k1 32 --k2 128
 
 The network reads character after character and predicts the next one. It is trained by
 truncated backpropagation through time: every k1 characters, gradients flow back through the
 last k2, and everything older is cut from the tape. Training leaves a checkpoint, a picture
-of loss and gradient norm, and a sample of what it writes.
+of loss and gradient norm, and a sample of what it writes. Samples may be drawn from the
+likeliest characters alone (--top-k, --top-p); --beam searches for the likeliest text instead.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import cos, gcd, isfinite, log, pi
+from math import cos, gcd, isfinite, pi
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +35,13 @@ from tqdm import tqdm
 import minigrad as mg
 import minigrad_rnn as rnn
 from minigrad import Tensor, nn
+from minigrad_rnn.metrics import bits_per_character
 
 LAYERS = {"lstm": rnn.LSTM, "gru": rnn.GRU, "rnn": rnn.RNN}
 HELD_OUT_PLAYS = ("othello", "timon-of-athens")
 HELD_OUT_SHARE = 0.05
-NATS_PER_BIT = log(2.0)
+#: Options that decide how a sample is drawn, by their names in :meth:`Training.write`.
+SAMPLING = ("temperature", "top_k", "top_p")
 
 
 @dataclasses.dataclass
@@ -100,7 +105,7 @@ class Corpus:
         try:
             return np.array([numbers[character] for character in text], dtype=np.int64)
         except KeyError as error:
-            raise SystemExit(
+            raise ValueError(
                 f"the character {error.args[0]!r} does not occur in the text ({self.name}), so "
                 "the network does not know it"
             ) from None
@@ -148,7 +153,9 @@ class Training:
         self.corpus = corpus
         self.rng = np.random.default_rng(settings.seed)
         self.model = CharacterModel(len(corpus.characters), settings, self.rng).to(device)
-        self.optimizer = mg.optim.Adam(self.model.named_parameters(), lr=settings.lr)
+        self.optimizer: mg.optim.Optimizer = mg.optim.Adam(
+            self.model.named_parameters(), lr=settings.lr
+        )
         self.stream = rnn.Stream(corpus.training, settings.batch)
         self.truncated = rnn.TBPTT(settings.k1, settings.k2)
         self.device = device
@@ -198,19 +205,54 @@ class Training:
                 total += nn.cross_entropy(scores, self.place(targets), reduction="sum").item()
                 count += targets.size
         self.model.train()
-        return total / count / NATS_PER_BIT
+        return bits_per_character(total / count)
 
-    def write(self, prompt: str, length: int, temperature: float, rng: Any) -> Iterator[str]:
-        """Continue ``prompt``, character by character."""
+    def write(
+        self,
+        prompt: str,
+        length: int,
+        rng: Any,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+    ) -> Iterator[str]:
+        """Continue ``prompt`` by a sample, character by character."""
         self.model.eval()
         with mg.no_grad():
             numbers = self.corpus.encode(prompt)[:, None]
             state = None
             for _ in range(length):
                 scores, state = self.model(self.place(numbers), state)
-                numbers = rnn.sample(scores[-1:], temperature, rng=rng)
+                numbers = rnn.sample(scores[-1:], temperature, top_k=top_k, top_p=top_p, rng=rng)
                 yield self.corpus.characters[numbers.item()]
         self.model.train()
+
+    def likeliest(self, prompt: str, length: int, width: int) -> tuple[str, float]:
+        """The likeliest continuation that beam search finds, and its bits per character."""
+
+        def step(characters: Tensor, state: Any) -> tuple[Tensor, Any]:
+            scores, state = self.model(characters[None], batch_second(state))
+            return scores[0], batch_second(state)
+
+        def batch_second(state: Any) -> Any:
+            """Between (batch, layers, hidden), as in beam search, and (layers, batch, hidden)."""
+            if isinstance(state, tuple):
+                return tuple(map(batch_second, state))
+            return None if state is None else mg.swapaxes(state, 0, 1)
+
+        self.model.eval()
+        *read, start = self.corpus.encode(prompt)
+        state = None
+        with mg.no_grad():
+            if read:
+                _, state = self.model(self.place(np.array(read)[:, None]))
+            [[best]] = rnn.beam_search(
+                step, batch_second(state), start, None, width=width, max_length=length
+            )
+        self.model.train()
+        text = "".join(self.corpus.characters[number] for number in best.tokens)
+        return text, bits_per_character(-best.log_probability / length)
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -274,7 +316,7 @@ def train(training: Training, options: argparse.Namespace) -> None:
             recent = loss if not recent else 0.98 * recent + 0.02 * loss
             rate = s.batch * s.k1 * bar.format_dict["rate"] if bar.format_dict["rate"] else 0.0
             bar.set_postfix_str(
-                f"loss {recent:.3f}, {recent / NATS_PER_BIT:.2f} bits/char, |g| {norm:.2f}, "
+                f"loss {recent:.3f}, {bits_per_character(recent):.2f} bits/char, |g| {norm:.2f}, "
                 f"{rate / 1e3:.0f}k char/s",
                 refresh=False,
             )
@@ -288,7 +330,7 @@ def train(training: Training, options: argparse.Namespace) -> None:
                     bits = training.held_out_bits()
                     training.history["held_out"] += [done, bits]
                     bar.write(f"\nupdate {done}: {bits:.3f} bits per character on held-out text")
-                    sample = "".join(training.write(training.corpus.beginning, 160, 0.8, sampler))
+                    sample = "".join(training.write(training.corpus.beginning, 160, sampler))
                     bar.write(f"  {sample}".replace("\n", "\n  "))
                 training.save(checkpoint)
             if stopped != "done":
@@ -326,7 +368,7 @@ def plot(training: Training, path: Path) -> None:
     from matplotlib import pyplot
 
     s, history = training.settings, training.history
-    loss = np.array(history["loss"]) / NATS_PER_BIT
+    loss = np.array([bits_per_character(loss) for loss in history["loss"]])
     characters = np.arange(1, len(loss) + 1) * s.batch * s.k1 / 1e6
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6.5), sharex=True)
     above.plot(characters, loss, color="0.8", linewidth=0.7)
@@ -401,12 +443,31 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     where.add_argument(
         "--folder", type=Path, default=Path("runs/text_generation"), help="of checkpoint and plot"
     )
-    use = parser.add_argument_group("using a checkpoint")
+    use = parser.add_argument_group(
+        "what to do, other than to train"
+    ).add_mutually_exclusive_group()
     use.add_argument("--resume", action="store_true", help="go on with the training in --folder")
     use.add_argument("--generate", metavar="PROMPT", help="write on from PROMPT; no training")
-    use.add_argument("--length", type=positive, default=600, help="characters to write")
-    use.add_argument("--temperature", type=float, default=0.8, help="0 is the most likely text")
-    return parser.parse_args(arguments)
+    use.add_argument("--interactive", action="store_true", help="write on from what is typed")
+    use.add_argument("--study", action="store_true", help="compare cells, truncation, clipping")
+    where.add_argument("--seeds", type=positive, default=1, help="runs of each network of --study")
+    writing = parser.add_argument_group("writing")
+    writing.add_argument("--length", type=positive, default=600, help="characters to write")
+
+    def sampling(name: str, kind: Any, about: str) -> None:
+        writing.add_argument(name, type=kind, default=argparse.SUPPRESS, help=about)
+
+    sampling("--temperature", temperature, "0 is the most likely character (default: 0.8)")
+    sampling("--top-k", positive, "draw from this many of the likeliest characters")
+    sampling("--top-p", share, "draw from the likeliest with this share of the probability")
+    writing.add_argument(
+        "--beam", type=positive, metavar="WIDTH", help="search for the likeliest text instead"
+    )
+    options = parser.parse_args(arguments)
+    sampled = [f"--{name.replace('_', '-')}" for name in SAMPLING if hasattr(options, name)]
+    if options.beam is not None and sampled:
+        parser.error(f"--beam draws no sample, so {sampled[0]} does not go with it")
+    return options
 
 
 def positive(text: str) -> int:
@@ -417,11 +478,32 @@ def positive(text: str) -> int:
     return number
 
 
+def temperature(text: str) -> float:
+    """A number of at least 0."""
+    number = float(text)
+    if not number >= 0.0:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 0")
+    return number
+
+
+def share(text: str) -> float:
+    """A number in (0, 1]."""
+    number = float(text)
+    if not 0.0 < number <= 1.0:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0 and at most 1")
+    return number
+
+
+def given_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that stand on the command line."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
+
+
 def start(options: argparse.Namespace) -> Training:
     """A new training, or the one in the checkpoint."""
-    names = [field.name for field in dataclasses.fields(Settings)]
-    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
-    if not options.resume and options.generate is None:
+    given = given_settings(options)
+    if not options.resume and not options.interactive and options.generate is None:
         settings = Settings(**given)
         return Training(settings, load_corpus(settings.text), options.device)
     path = options.folder / "checkpoint.safetensors"
@@ -443,23 +525,61 @@ def start(options: argparse.Namespace) -> Training:
     return training
 
 
+def continue_text(
+    training: Training, prompt: str, options: argparse.Namespace, rng: np.random.Generator
+) -> None:
+    """Print how the network goes on from ``prompt``."""
+    if options.beam is not None:
+        text, bits = training.likeliest(prompt, options.length, options.beam)
+        print(f"{text}\n\nThe network gives this text {bits:.2f} bits per character.")
+        return
+    chosen = {name: getattr(options, name) for name in SAMPLING if hasattr(options, name)}
+    for character in training.write(prompt, options.length, rng, **chosen):
+        print(character, end="", flush=True)
+    print()
+
+
+def converse(training: Training, options: argparse.Namespace, rng: np.random.Generator) -> None:
+    """Continue what the user types, each time from a state of zeros."""
+    print("Type how a text begins; an empty line, Ctrl-D or Ctrl-C ends.")
+    try:
+        while prompt := input("\n> "):
+            try:
+                training.corpus.encode(prompt)
+            except ValueError as error:
+                print(f"{error}.")
+                continue
+            print(prompt, end="", flush=True)
+            continue_text(training, prompt, options, rng)
+    except (EOFError, KeyboardInterrupt):
+        print()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the program."""
     options = parse(arguments)
     try:
         with threadpool_limits(options.threads):
+            if options.study:
+                from truncation_study import study
+
+                study(options)
+                return
             training = start(options)
+            rng = np.random.default_rng(training.settings.seed)
+            if options.interactive:
+                converse(training, options, rng)
+                return
             if options.generate is None:
                 describe(training)
                 train(training, options)
-            rng = np.random.default_rng(training.settings.seed)
             prompt = options.generate or training.corpus.beginning
             print(prompt if options.generate else "\nIt writes:\n", end="", flush=True)
-            for character in training.write(prompt, options.length, options.temperature, rng):
-                print(character, end="", flush=True)
-            print()
+            continue_text(training, prompt, options, rng)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise SystemExit(f"{Path(sys.argv[0]).name}: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit("\ninterrupted") from None
 
 
 def describe(training: Training) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import signal
+from itertools import product
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ pytest.importorskip("threadpoolctl")
 pytest.importorskip("tqdm")
 
 import text_generation as program
+import truncation_study
 
 import minigrad as mg
 import minigrad_rnn as rnn
@@ -24,11 +28,23 @@ SMALL = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--k1", "8", "--k2
 QUICK = ["--updates", "12", "--every", "4", "--length", "20"]
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
+def write_text(folder: Path) -> Path:
+    path = folder / "text.txt"
     path.write_text("the quick brown fox jumps over the lazy dog; " * 100, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_text(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that is used, and not trained any further."""
+    folder = tmp_path_factory.mktemp("trained")
+    run(folder, write_text(folder), "--updates", "40", "--lr", "0.02")
+    return folder
 
 
 def run(folder: Path, text: Path, *more: str) -> mg.SavedTensors:
@@ -135,6 +151,194 @@ def test_generate_writes_on_and_trains_nothing(
     assert_equal(saved, mg.load(tmp_path / "checkpoint.safetensors"))
 
 
+def load(folder: Path) -> program.Training:
+    """What :func:`run` has trained."""
+    return program.start(program.parse(["--folder", str(folder), "--generate", "a"]))
+
+
+def log_probability(training: program.Training, prompt: str, text: str) -> float:
+    """Of ``text`` after ``prompt``, all characters read at once."""
+    numbers = training.corpus.encode(prompt + text)
+    scores, _ = training.model(training.place(numbers[:-1, None]))
+    told = nn.cross_entropy(scores, training.place(numbers[1:, None]), reduction="none")
+    return -told.numpy()[len(prompt) - 1 :].sum().item()
+
+
+def test_samples_are_drawn_from_the_likeliest_characters_alone(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use = ["--folder", str(trained), "--length", "30", "--generate", "the fox"]
+
+    def written(*more: str) -> str:
+        program.main([*use, *more])
+        return capsys.readouterr().out
+
+    likeliest = written("--temperature", "0")
+    hot = ["--temperature", "50"]
+    assert written(*hot, "--top-k", "1") == likeliest
+    assert written(*hot, "--top-p", "1e-6") == likeliest
+    assert written(*hot) != likeliest
+    assert written(*hot, "--top-p", "1") == written(*hot, "--top-k", "1000") == written(*hot)
+    assert len(set(written(*hot, "--top-k", "2"))) < len(set(written(*hot)))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("prompt", ["t", "the fox"])
+def test_a_wide_beam_finds_the_likeliest_text_of_all(
+    tmp_path: Path, text: Path, cell: str, prompt: str
+) -> None:
+    run(tmp_path, text, "--cell", cell, "--layers", "2")
+    training = load(tmp_path)
+    alphabet = training.corpus.characters
+    found, bits = training.likeliest(prompt, 2, width=len(alphabet) ** 2)
+    every = {
+        a + b: log_probability(training, prompt, a + b) for a, b in product(alphabet, repeat=2)
+    }
+    assert every[found] == pytest.approx(max(every.values()), rel=1e-5)
+    assert bits == pytest.approx(-every[found] / np.log(2) / 2, rel=1e-5)
+
+
+def test_a_beam_of_one_is_the_sample_at_temperature_0(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use = ["--folder", str(trained), "--length", "30", "--generate", "the fox"]
+    program.main([*use, "--temperature", "0"])
+    greedy = capsys.readouterr().out
+    program.main([*use, "--beam", "1"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(greedy)
+    assert printed.endswith(" bits per character.\n")
+
+
+class TestInteractive:
+    """A conversation, which ends as its user likes."""
+
+    def converse(
+        self, folder: Path, typed: str, monkeypatch: pytest.MonkeyPatch, *more: str
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        program.main(["--folder", str(folder), "--interactive", "--length", "10", *more])
+
+    def test_each_prompt_is_continued_as_if_it_were_the_only_one(
+        self,
+        trained: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        saved = mg.load(trained / "checkpoint.safetensors")
+        self.converse(trained, "the fox\nlazy\nthe fox\n", monkeypatch, "--temperature", "0")
+        _, *answers = capsys.readouterr().out.split("> ")
+        assert answers[0] == answers[2]
+        assert [len(answer.strip("\n")) for answer in answers] == [17, 14, 17, 0]
+        assert_equal(saved, mg.load(trained / "checkpoint.safetensors"))
+
+    def test_samples_of_the_same_prompt_differ(
+        self,
+        trained: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.converse(trained, "the\nthe\n", monkeypatch)
+        _, first, second, _ = capsys.readouterr().out.split("> ")
+        assert first.startswith("the")
+        assert second.startswith("the")
+        assert first != second
+
+    @pytest.mark.parametrize(("typed", "prompts"), [("\nthe\n", 1), ("", 1), ("fox\n", 2)])
+    def test_an_empty_line_and_the_end_of_the_input_end_it(
+        self,
+        trained: Path,
+        typed: str,
+        prompts: int,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.converse(trained, typed, monkeypatch)
+        assert capsys.readouterr().out.count("\n> ") == prompts
+
+    def test_ctrl_c_ends_it_while_it_waits_and_while_it_writes(
+        self, trained: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = 0
+
+        def press(*args: Any, **settings: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rnn, "sample", press)
+            self.converse(trained, "the\nfox\n", monkeypatch)
+        monkeypatch.setattr("builtins.input", press)
+        self.converse(trained, "", monkeypatch)
+        assert calls == 2
+
+    def test_a_character_that_it_does_not_know_is_no_end(
+        self,
+        trained: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.converse(trained, "Ω\nfox\n", monkeypatch, "--beam", "2")
+        _, refused, answer, _ = capsys.readouterr().out.split("> ")
+        assert refused.startswith("the character 'Ω' does not occur")
+        assert answer.startswith("fox")
+
+
+class TestStudy:
+    """The comparison, by networks that are too small to show much."""
+
+    def run(self, folder: Path, text: Path, *more: str) -> None:
+        small = ["--hidden", "4", "--embedding", "4", "--batch", "4", "--updates", "4"]
+        program.main(["--study", "--text", str(text), "--folder", str(folder), *small, *more])
+
+    def test_it_prints_a_table_and_draws_a_figure(
+        self, tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.run(tmp_path, text, "--seeds", "2")
+        printed = capsys.readouterr().out
+        rows = {
+            line.split(" | ")[0].strip("| "): line for line in printed.splitlines() if "|" in line
+        }
+        assert rows.keys() - {"network", "---|---|---|---|---"} == truncation_study.RUNS.keys()
+        assert all(" to " in rows[name] for name in truncation_study.RUNS)
+        assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
+        assert not (tmp_path / "checkpoint.safetensors").exists()
+
+    def test_a_letter_that_returns_is_learned_if_gradients_reach_it(self) -> None:
+        bits = {}
+        for k2 in (4, 16):
+            s = program.Settings(hidden=64, embedding=32, k1=4, k2=k2, lr=1e-2, updates=800)
+            corpus = truncation_study.recall_corpus()
+            curve = truncation_study.learn(s, corpus, "cpu", False, lambda: None)
+            bits[k2] = curve.bits[-1]
+        # A letter of 8 in a line of 8 characters is 3 / 8 bits per character.
+        assert bits[4] > 0.7
+        assert bits[16] < 0.5
+
+    def test_a_run_that_is_lost_is_a_result(self) -> None:
+        s = program.Settings(cell="rnn", hidden=8, batch=4, k1=4, k2=4, updates=50, clip=inf)
+        s.lr = 1e38
+        corpus = truncation_study.recall_corpus()
+        with np.errstate(all="ignore"):
+            curve = truncation_study.learn(s, corpus, "cpu", True, lambda: None)
+        assert len(curve.norms) < 50
+        assert isnan(curve.bits[-1])
+        assert "nan" in truncation_study.summary([curve])
+
+    def test_settings_that_it_chooses_itself(self, tmp_path: Path, text: Path) -> None:
+        for name, value in {
+            "cell": "gru",
+            "k1": 4,
+            "k2": 8,
+            "lr": 0.1,
+            "clip": 1,
+            "seed": 3,
+        }.items():
+            with pytest.raises(SystemExit, match=f"of its own choice: leave out --{name}"):
+                self.run(tmp_path, text, f"--{name}", str(value))
+
+
 def test_the_time_limit_ends_the_run_and_not_the_resumed_one(
     tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +415,31 @@ class TestErrors:
         assert "0 is not at least 1" in capsys.readouterr().err
         self.refuse(["--text", str(text), "--dropout", "1.5"], r"in \[0, 1\), not 1.5")
         self.refuse(["--text", str(text), "--device", "gpu"], "unknown device 'gpu'")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--top-k", "0"], "--top-k: 0 is not at least 1"),
+            (["--top-p", "0"], "--top-p: 0.0 is not above 0 and at most 1"),
+            (["--top-p", "1.1"], "--top-p: 1.1 is not above 0 and at most 1"),
+            (["--top-p", "nan"], "--top-p: nan is not above 0"),
+            (["--temperature", "-1"], "--temperature: -1.0 is not at least 0"),
+            (["--beam", "0"], "--beam: 0 is not at least 1"),
+            (["--beam", "4", "--temperature", "1"], "so --temperature does not go with it"),
+            (["--beam", "4", "--top-k", "5"], "so --top-k does not go with it"),
+            (["--study", "--resume"], "not allowed with argument"),
+            (["--generate", "a", "--interactive"], "not allowed with argument"),
+        ],
+    )
+    def test_options_that_make_no_sense(
+        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            program.main(arguments)
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+    def test_a_conversation_without_a_checkpoint(self, tmp_path: Path) -> None:
+        self.refuse(["--folder", str(tmp_path), "--interactive"], "there is no checkpoint")
 
     def test_a_loss_that_is_not_finite(self, tmp_path: Path, text: Path) -> None:
         with np.errstate(all="ignore"):
