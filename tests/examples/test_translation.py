@@ -109,8 +109,8 @@ def test_without_a_data_set_the_next_simpler_one_is_learned(
     def unavailable(*_: Any) -> Path:
         raise datasets.DatasetUnavailableError("no network here")
 
-    monkeypatch.setattr(datasets, "fetch", unavailable)
-    monkeypatch.setattr(datasets, "fetch_debian", unavailable)
+    monkeypatch.setattr(datasets.fetching, "fetch", unavailable)
+    monkeypatch.setattr(datasets.fetching, "fetch_debian", unavailable)
     program.main(["--quick", "--folder", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "no network here\nFalling back to --data numbers" in printed

