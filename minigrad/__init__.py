@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from minigrad import nn, optim
-from minigrad.arrays import set_default_dtype
+from minigrad import cuda, nn, optim
+from minigrad.arrays import device, set_default_dtype
 from minigrad.checkpoint import checkpoint
 from minigrad.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from minigrad.diagnosis import debug
@@ -12,23 +12,27 @@ from minigrad.ops import *  # noqa: F403
 from minigrad.ops import __all__ as _operations
 from minigrad.ops import linalg
 from minigrad.primitive import primitive
+from minigrad.scanning import ScanError, scan, set_workspace_limit
 from minigrad.serialization import SavedTensors, load, save
 from minigrad.tape import Tape, no_grad
 from minigrad.tensor import TapeError, Tensor, asarray, from_dlpack, tensor
 
 if TYPE_CHECKING:
-    from minigrad import testing
+    from minigrad import testing, training
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SavedTensors",
+    "ScanError",
     "Tape",
     "TapeError",
     "Tensor",
     "asarray",
     "checkpoint",
+    "cuda",
     "debug",
+    "device",
     "from_dlpack",
     "grad",
     "hessian",
@@ -42,9 +46,12 @@ __all__ = [
     "optim",
     "primitive",
     "save",
+    "scan",
     "set_default_dtype",
+    "set_workspace_limit",
     "tensor",
     "testing",
+    "training",
     "value_and_grad",
     "vjp",
 ]
@@ -52,6 +59,6 @@ __all__ += _operations
 
 
 def __getattr__(name: str) -> Any:
-    if name == "testing":  # not needed to compute, and so imported on first use
-        return import_module("minigrad.testing")
+    if name in ("testing", "training"):  # not needed to compute, and so imported on first use
+        return import_module(f"minigrad.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,12 +8,16 @@ before. Where the two libraries differ, the difference is settled here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy
+
+from minigrad.slots import debugging
 
 #: A NumPy or a CuPy array.
 Array: TypeAlias = Any
@@ -27,6 +31,9 @@ class _Namespaces(dict[type, Any]):
 
     def __missing__(self, kind: type) -> Any:
         if kind.__module__.partition(".")[0] == "cupy":
+            # Between devices that can read each other's memory CuPy only warns of operands on
+            # another one than the current, and puts the result on the current one.
+            warnings.filterwarnings("error", "The device where the array resides")
             self[kind] = cupy()
             return self[kind]
         if issubclass(kind, numpy.ndarray | numpy.generic):
@@ -107,6 +114,7 @@ def floating_dtype(dtype: Any | None) -> DType:
 def make_array(data: Any, dtype: Any = None, device: str | None = None, *, copy: bool) -> Array:
     """An array of ``data`` on ``device``; Python floats take the default dtype.
 
+    Without a device, what is not on a GPU is put on that of the :func:`device` scope.
     ``copy=False`` shares memory with ``data`` where dtype and device allow it.
     """
     if is_array(data):
@@ -123,10 +131,14 @@ def make_array(data: Any, dtype: Any = None, device: str | None = None, *, copy:
         copy = copy and not isinstance(data, list)  # a buffer of another kind may be shared
     check_real(array.dtype)
     check_real(numpy.dtype(dtype or array.dtype))
-    if device is not None and device != device_of(array):
-        array, copy = to_device(array, device), False
     if dtype is not None and array.dtype != dtype:
         array, copy = array.astype(dtype), False
+    here = device_of(array)
+    if device is None:
+        device = _default_device.get() if here == "cpu" else here
+    if device != here:
+        moved = to_device(array, device)
+        array, copy = moved, copy and moved is array
     return as_array(array.copy() if copy else array)
 
 
@@ -152,17 +164,75 @@ def device_of(array: Array) -> str:
 
 
 def to_device(array: Array, device: str) -> Array:
-    """``array`` on ``device``: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``."""
+    """``array`` on ``device``: ``"cpu"``, ``"cuda"`` (the current one) or ``"cuda:N"``."""
     if device == "cpu":
         return to_numpy(array)
-    match = re.fullmatch(r"cuda(?::(\d+))?", device)
+    with cuda_device(device):
+        return cupy().asarray(array)
+
+
+def cuda_device(name: str | None) -> Any:
+    """CuPy's device of a name; the current one for ``"cuda"`` and ``None``.
+
+    Raises ``ValueError`` for another name, ``ImportError`` without CuPy, and ``RuntimeError`` if
+    there is no such device.
+    """
+    match = re.fullmatch(r"cuda(?::(\d+))?", "cuda" if name is None else name)
     if match is None:
-        raise ValueError(f"unknown device {device!r}: write 'cpu', 'cuda' or 'cuda:0'")
+        raise ValueError(f"unknown device {name!r}: write 'cpu', 'cuda' or 'cuda:0'")
     library = cupy()
     if not library.is_available():
-        raise RuntimeError(f"device {device!r} was asked for, but CuPy finds no usable GPU")
-    with library.cuda.Device(int(match[1] or 0)):
-        return library.asarray(array)
+        raise RuntimeError(f"device {name!r} was asked for, but CuPy finds no usable GPU")
+    found = library.cuda.Device(None if match[1] is None else int(match[1]))
+    count = library.cuda.runtime.getDeviceCount()
+    if found.id >= count:
+        raise RuntimeError(f"device {name!r} was asked for, but CuPy finds only {count}")
+    return found
+
+
+def current_device() -> str:
+    """The GPU that CuPy computes on in this thread; ``"cpu"`` without CuPy."""
+    library = sys.modules.get("cupy")
+    return "cpu" if library is None else f"cuda:{library.cuda.get_device_id()}"
+
+
+_default_device: ContextVar[str] = ContextVar("default_device", default="cpu")
+
+
+def default_device() -> str:
+    """The device of the innermost :func:`device` scope, ``"cpu"`` outside of all."""
+    return _default_device.get()
+
+
+@contextmanager
+def device(name: str) -> Iterator[None]:
+    """In this block tensors, parameters, layers and states are made on that device.
+
+    What is already on a device stays where it is: a Tensor, and a CuPy array. ``device=`` in a
+    call comes first. Computing on another GPU than the first needs such a block, too, for it
+    makes the device CuPy's current one. The scope is that of the thread (or asyncio task): a new
+    thread begins on the CPU.
+
+    Args:
+        name: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Raises:
+        ValueError: for a name that is none of these.
+        ImportError: if CuPy is not installed; the error names the extra.
+        RuntimeError: if there is no such device.
+
+    >>> import minigrad as mg
+    >>> with mg.device("cpu"):
+    ...     x = mg.tensor([1.0])
+    >>> x.device
+    'cpu'
+    """
+    with nullcontext() if name == "cpu" else cuda_device(name) as found:
+        token = _default_device.set("cpu" if found is None else f"cuda:{found.id}")
+        try:
+            yield
+        finally:
+            _default_device.reset(token)
 
 
 def from_dlpack(source: Any) -> Array:
@@ -198,9 +268,22 @@ def random_like(rng: numpy.random.Generator, array: Array, shape: Sequence[int])
     if states is not None:
         states.setdefault(id(rng), (rng, rng.bit_generator.state))
     library = namespace(array)
+    source: Any = rng
     if library is not numpy:
-        rng = library.random.default_rng(int(rng.integers(1 << 63)))
-    return rng.random(shape, dtype="float32")
+        # Of CuPy's sources of random bits this one takes the least time to seed.
+        bits = library.random.Philox4x3210(int(rng.integers(1 << 63)))
+        source = library.random.Generator(bits)
+    numbers = source.random(shape, dtype="float32")
+    watcher = watching_draws.get()
+    if watcher is not None:
+        watcher(rng, numbers)
+    return numbers
+
+
+#: Is told of every draw: of the generator, and of the numbers.
+watching_draws: ContextVar[Callable[[numpy.random.Generator, Array], None] | None] = ContextVar(
+    "watching_draws", default=None
+)
 
 
 #: Generators by id, and the states in which they were when :func:`remembered_draws` began.
@@ -265,16 +348,23 @@ def add_at(target: Array, index: Any, values: Array) -> None:
 def check_positions(positions: Array, length: int, what: str) -> None:
     """Raise ``IndexError`` unless all ``positions`` are integers in ``0 .. length - 1``.
 
-    The range is not checked on a GPU, where looking at a value waits for the device.
+    The range is not checked on a GPU, where looking at a value waits for the device, unless
+    in the debug scope.
     """
     if positions.dtype.kind not in "iu":
         raise TypeError(f"{what} are integers, not {positions.dtype}; cast with .astype('int64')")
-    if device_of(positions) == "cpu" and positions.size:
-        low, high = positions.min(), positions.max()
+    if positions.size and (device_of(positions) == "cpu" or debugging.get()):
+        low, high = int(positions.min()), int(positions.max())
         if low < 0 or high >= length:
             raise IndexError(
                 f"{what} lie between 0 and {length - 1}; there is a {low if low < 0 else high}"
             )
+
+
+def check_index(index: Any, shape: Sequence[int]) -> None:
+    """Raise ``IndexError`` for an index out of range, which CuPy wraps around; this waits."""
+    parts = index if isinstance(index, tuple) else (index,)
+    numpy.broadcast_to(False, shape)[tuple([to_numpy(p) if is_array(p) else p for p in parts])]
 
 
 def owner(array: Array) -> Array:

@@ -16,6 +16,8 @@ from minigrad.arrays import (
     Array,
     DType,
     States,
+    default_device,
+    device,
     namespace,
     remembered_draws,
     repeated_draws,
@@ -69,12 +71,15 @@ def checkpoint(function: Callable[P, R]) -> Callable[P, R]:
         mark = tape.mark()
         with remembered_draws() as states:
             value = function(*args, **settings)
-        results = [part for part in leaves_of(value) if _made_since(part, mark)]
-        if not results:
+        parts = leaves_of(value)
+        made_here = [i for i, part in enumerate(parts) if _made_since(part, mark)]
+        if not made_here:
             return value
         outside = _operands_from_before(tape, mark)
         name = getattr(function, "__name__", type(function).__name__)
-        replay = _Replay(lambda: function(*args, **settings), name, outside, states, mark)
+        replay = Replay(
+            lambda: function(*args, **settings), made_here, name, outside, states, mark
+        )
         tape.collapse(mark)
         made = iter(
             finished(
@@ -82,7 +87,7 @@ def checkpoint(function: Callable[P, R]) -> Callable[P, R]:
                 list(outside),
                 list(outside.values()),
                 {"replay": replay},
-                tuple(part.array for part in results),
+                tuple(parts[i].array for i in made_here),
             )
         )
         return map_leaves(lambda name, part: next(made) if _made_since(part, mark) else part, value)
@@ -90,7 +95,7 @@ def checkpoint(function: Callable[P, R]) -> Callable[P, R]:
     return update_wrapper(computed, function)
 
 
-class _Operand(NamedTuple):
+class Operand(NamedTuple):
     """A tensor from outside that the function uses; of a leaf also the array it held."""
 
     shape: tuple[int, ...]
@@ -102,9 +107,9 @@ def _made_since(part: Any, mark: int) -> bool:
     return isinstance(part, Tensor) and mark <= part.slot < LEAF
 
 
-def _operands_from_before(tape: Tape, mark: int) -> dict[int, _Operand]:
+def _operands_from_before(tape: Tape, mark: int) -> dict[int, Operand]:
     """The leaves and the tensors from before ``mark`` that were used since, by slot."""
-    found: dict[int, _Operand] = {}
+    found: dict[int, Operand] = {}
     for slot, entry in tape.numbered():
         if slot < mark:
             continue
@@ -116,27 +121,31 @@ def _operands_from_before(tape: Tape, mark: int) -> dict[int, _Operand]:
             operand = entry.operands[rule.position]
             if operand < mark or operand >= LEAF:
                 leaf = leaves.get(operand)
-                found[operand] = _Operand(shape, dtype, None if leaf is None else leaf.array)
+                found[operand] = Operand(shape, dtype, None if leaf is None else leaf.array)
     return found
 
 
-class _Replay:
+class Replay:
     """Runs the function again, and knows the gradients of everything it used from outside."""
 
     def __init__(
         self,
         function: Callable[[], Any],
+        results: list[int],
         name: str,
-        outside: dict[int, _Operand],
+        outside: dict[int, Operand],
         states: States,
         mark: int,
     ) -> None:
         self.function = function
+        #: The numbers of the results, among all parts of what the function returns.
+        self.results = results
         self.__name__ = name
         self.outside = outside
         self.slots = list(outside)
         self.states = states
         self.mark = mark
+        self.device = default_device()
         # The results' gradients that were given last, and what is left of the answer to them.
         self.given: Any = None
         self.found: dict[int, Any] = {}
@@ -165,20 +174,21 @@ class _Replay:
                     tape.base = outer.base  # so that what was used from there counts
                     mark = tape.mark()
                     value = self.function()
-        results = [part for part in leaves_of(value) if _made_since(part, mark)]
-        targets = list(zip(results, given, strict=True))
+        parts = leaves_of(value)
+        results = [parts[i] for i in self.results]
+        targets = [pair for pair in zip(results, given, strict=True) if _made_since(pair[0], mark)]
         graph = recording is not None
         return tape.play_back(targets, set(self.slots), True, graph, since=mark)
 
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:
-        """Parameters hold the arrays, and generators have the states, of the first run."""
+        """Parameters, generators, and the device of what is made are those of the first run."""
         held = {slot: operand.array for slot, operand in self.outside.items() if slot >= LEAF}
         now = {slot: (leaf, leaf.array) for slot in held if (leaf := leaves.get(slot)) is not None}
         for slot, (leaf, _) in now.items():
             leaf.array = held[slot]
         try:
-            with repeated_draws(self.states):
+            with repeated_draws(self.states), device(self.device):
                 yield
         finally:
             for leaf, array in now.values():
@@ -186,7 +196,7 @@ class _Replay:
 
 
 @primitive
-def _checkpoint(*operands: Any, replay: _Replay) -> Any:
+def _checkpoint(*operands: Any, replay: Replay) -> Any:
     raise NotImplementedError  # it is entered in the tape, never called
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from minigrad import listing
 from minigrad.arrays import Array, is_array, namespace, to_numpy
+from minigrad.slots import debugging
 
 if TYPE_CHECKING:
     from minigrad.tape import Entry, Line
-
-#: Whether tapes that are opened now check everything.
-debugging: ContextVar[bool] = ContextVar("debugging", default=False)
 
 
 @contextmanager
@@ -24,8 +21,10 @@ def debug() -> Iterator[None]:
 
     The first result or gradient that is NaN or infinite raises ``FloatingPointError``, which
     names the operation, the shapes, and the line where it was recorded. An array that was
-    written to after the tape had saved it raises ``TapeError`` when it is needed. All this is
-    slow, and waits for a GPU after every operation; outside of the block it costs nothing.
+    written to after the tape had saved it raises ``TapeError`` when it is needed. On a GPU an
+    integer index that is out of range raises ``IndexError``, as on the CPU, where CuPy would
+    wrap it around. All this is slow, and waits for a GPU after every operation; outside of the
+    block it costs nothing.
 
     >>> import minigrad as mg
     >>> x = mg.tensor([1.0, float("inf")], requires_grad=True)

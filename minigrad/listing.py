@@ -49,9 +49,11 @@ def held_bytes(entry: Entry, seen: set[int]) -> int:
         for array in value if type(value) is tuple else (value,):
             if is_array(array):
                 whole = owner(array)
-                if id(whole) not in seen:
-                    seen.add(id(whole))
-                    total += whole.nbytes
+            else:  # what holds arrays by itself, such as a scan
+                whole = array
+            if id(whole) not in seen:
+                seen.add(id(whole))
+                total += getattr(whole, "nbytes", 0)
     return total
 
 

@@ -35,7 +35,7 @@ from operator import itemgetter
 from sys import _getframe
 from typing import Any, Final, NamedTuple, NoReturn, ParamSpec, Protocol, TypeVar
 
-from minigrad.arrays import as_array, device_of, is_array
+from minigrad.arrays import as_array, current_device, device_of, is_array
 from minigrad.diagnosis import check_result, fingerprints
 from minigrad.listing import short
 from minigrad.slots import CONSTANT, NOTHING, active_tape
@@ -231,6 +231,12 @@ class Primitive:
                 f"{self.name}: the operands are on different devices, "
                 f"{' and '.join(sorted(devices))}; move them with t.to(...) first"
             ) from error
+        here = next(iter(devices), "cpu")
+        if here != "cpu" and here != current_device():
+            raise ValueError(
+                f"{self.name}: the operands are on {here}, and the current device is "
+                f"{current_device()}: compute with them inside `with mg.device(...):`"
+            ) from error
         given = [describe(value) for value in values]
         given += [f"{name}={short(value)}" for name, value in settings.items()]
         call = f"{self.name}({', '.join(given)})"
@@ -381,6 +387,8 @@ def finished(
         tensors = [
             Tensor(result, first + i if floats[i] else CONSTANT) for i, result in enumerate(results)
         ]
+    if tape is not None and tape.watched:
+        tensors = tape.observed(primitive, slots, values, settings, tensors)
     if not several:
         return tensors[0]
     return out._make(tensors) if hasattr(out, "_make") else tuple(tensors)
@@ -402,7 +410,11 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
         if not shape:  # no axes, several results, or no array at all
             return finished(primitive, (slot,), (x,), NO_SETTINGS, out)
         tape = active_tape.get()
-        if tape is None or slot < tape.base:
+        if tape is None:
+            return Tensor(out)
+        if tape.watched:
+            return finished(primitive, (slot,), (x,), NO_SETTINGS, out)
+        if slot < tape.base:
             return Tensor(out)
         dtype = out.dtype
         operand_shape = x.shape
@@ -411,8 +423,6 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
             if dtype.kind != "f":
                 return Tensor(out)
             like = (operand_shape,), (x.dtype,)
-        if tape.checked:
-            return finished(primitive, (slot,), (x,), NO_SETTINGS, out)
         plan = plans[_ONLY]
         frame = _getframe(1)
         code = frame.f_code
@@ -475,6 +485,8 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
         tape = active_tape.get()
         if tape is None:
             return Tensor(out)
+        if tape.watched:
+            return finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         base = tape.base
         dtype = out.dtype
         row: tuple[Any, ...]  # the beginning of a plan's row
@@ -500,8 +512,6 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
                 return Tensor(out)
             operands = (slot_a, a), (slot_b, b)
             like = row[3:], tuple([x.dtype for slot, x in operands if slot >= base])
-        if tape.checked:
-            return finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         frame = _getframe(1)
         code = frame.f_code
         if in_engine[code.co_filename]:

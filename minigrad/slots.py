@@ -42,6 +42,9 @@ tapes: WeakValueDictionary[int, Tape] = WeakValueDictionary()
 #: The tape that is recording in this thread or asyncio task, if any.
 active_tape: ContextVar[Tape | None] = ContextVar("active_tape", default=None)
 
+#: Whether tapes that are opened now check everything, see :func:`minigrad.debug`.
+debugging: ContextVar[bool] = ContextVar("debugging", default=False)
+
 _leaf_numbers = count(LEAF)
 _tape_numbers = count(1)
 

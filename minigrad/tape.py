@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 from minigrad import listing
 from minigrad.arrays import DType, TensorLike, as_array, is_array, namespace
 from minigrad.containers import map_leaves
-from minigrad.diagnosis import check_finite, debugging, fingerprints
-from minigrad.slots import CONSTANT, LEAF, active_tape, leaves, new_block, tape_of
+from minigrad.diagnosis import check_finite, fingerprints
+from minigrad.slots import CONSTANT, LEAF, active_tape, debugging, leaves, new_block, tape_of
 from minigrad.tensor import TapeError, Tensor, as_operand, describe, no_history
 
 if TYPE_CHECKING:
@@ -108,7 +108,9 @@ class Tape:
         "entries",
         "fingerprints",
         "first",
+        "retains",
         "start",
+        "watched",
     )
 
     #: Tensors whose slot is below ``base`` are constants to this tape.
@@ -128,6 +130,10 @@ class Tape:
         self._consumer: Line | None = None
         # Inside mg.debug(): a checksum of what every entry saved, by slot.
         self.checked = False
+        # Whether every operation, of constants too, is handed to observed().
+        self.watched = False
+        # Whether what is read just now will be read again.
+        self.retains = False
         self.fingerprints: dict[int, list[int]] = {}
         self._token: Token[Tape | None] | None = None
 
@@ -142,7 +148,7 @@ class Tape:
                 "inner one in `with mg.no_grad():` to keep them apart"
             )
         self._token = active_tape.set(self)
-        self.checked = debugging.get()
+        self.checked = self.watched = debugging.get()
         return self
 
     def __exit__(
@@ -156,6 +162,17 @@ class Tape:
         self._token = None
         if kind is not None:
             self.cut()
+
+    def observed(
+        self,
+        primitive: Primitive,
+        slots: Sequence[int],
+        values: Sequence[Any],
+        settings: dict[str, Any],
+        results: list[Tensor],
+    ) -> list[Tensor]:
+        """What becomes of the results of an operation on a tape that is ``watched``."""
+        return results
 
     # ---------------------------------------------------------------- cutting
 
@@ -314,6 +331,7 @@ class Tape:
         everything that the rules are given are Tensors, so that the rules are recorded.
         Entries before the mark ``since`` are not played.
         """
+        self.retains = retain
         gradients: dict[int, Any] = {}
         for target, seed in targets:
             self._check_target(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from minigrad import arrays
@@ -136,7 +137,8 @@ class Tensor:
         """
         if self.slot < LEAF:
             raise TapeError("only a leaf can be given another array; compute a new tensor instead")
-        old, array = self.array, asarray(array).array
+        old = self.array
+        array = arrays.as_array(array) if arrays.is_array(array) else asarray(array).array
         if (
             array.shape != old.shape
             or array.dtype != old.dtype
@@ -231,7 +233,7 @@ class Tensor:
         return self.__deepcopy__({})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        return _restore(type(self), self.array.copy(), self.slot >= LEAF)
+        return _restore(type(self), deepcopy(self.array), self.slot >= LEAF)
 
     def __reduce__(self) -> Any:
         return _restore, (type(self), self.array, self.slot >= LEAF)
@@ -496,7 +498,8 @@ def tensor(
         data: a number, a nested sequence of numbers, an array, or a Tensor.
         dtype: the dtype; by default that of an array, and float32 for Python floats
             (:func:`minigrad.set_default_dtype`). Python integers and booleans keep theirs.
-        device: ``"cpu"`` or ``"cuda"``; by default where ``data`` is.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; by default where ``data`` is, and for
+            numbers and NumPy arrays that of the :func:`minigrad.device` scope.
         requires_grad: make it a leaf, whose gradient can be asked for.
 
     Raises:
@@ -544,7 +547,8 @@ def from_dlpack(source: Any) -> Tensor:
     >>> mg.from_dlpack(np.ones(2))
     tensor([1., 1.], dtype=float64)
     """
-    return asarray(arrays.from_dlpack(source))
+    array = arrays.from_dlpack(source)
+    return asarray(array, device=arrays.device_of(array))
 
 
 def _new_tensor(
@@ -556,6 +560,8 @@ def _new_tensor(
             "mg.stack([...]) for a list of tensors, t.astype(...) for another dtype, or "
             "t.detach() if the gradient is not wanted"
         )
+    if device is None and isinstance(data, Tensor):
+        device = data.device
     made = Tensor(arrays.make_array(_without_tensors(data), dtype, device, copy=copy))
     if requires_grad:
         make_leaf(made)

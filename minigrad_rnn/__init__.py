@@ -34,6 +34,7 @@ from minigrad_rnn.decoding import Hypothesis, beam_search, sample
 from minigrad_rnn.diagnostics import check_all_received_grad
 from minigrad_rnn.layers import GRU, LSTM, RNN, Recurrent
 from minigrad_rnn.sequences import (
+    Batches,
     Stream,
     bucket_by_length,
     lengths_to_mask,
@@ -56,6 +57,7 @@ __all__ = [
     "AdditiveAttention",
     "AttentionCell",
     "AutoClip",
+    "Batches",
     "BytePairEncoding",
     "Cell",
     "ClipLog",

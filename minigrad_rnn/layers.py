@@ -47,6 +47,7 @@ class Recurrent(nn.Module):
         outputs: ``"sequence"`` for the outputs at all steps, ``"last"`` for those of the last
             valid step of every sequence, which for a reverse cell is the first in time,
             ``"states"`` for the outputs and the states at all steps.
+        unrolled: whether every operation of every step is recorded, see :func:`unroll`.
         rng: generator or seed of the dropout masks.
 
     Attributes:
@@ -81,6 +82,7 @@ class Recurrent(nn.Module):
         learn_initial_state: bool = False,
         residual: bool = False,
         outputs: Outputs = "sequence",
+        unrolled: bool | None = None,
         rng: Any = None,
     ) -> None:
         if callable(cells):
@@ -95,6 +97,7 @@ class Recurrent(nn.Module):
         self.learn_initial_state = learn_initial_state
         self.residual = residual
         self.outputs = outputs
+        self.unrolled = unrolled
         self.rng = nn.init.generator(rng)
         self._check()
         self.layers = [
@@ -195,7 +198,7 @@ class Recurrent(nn.Module):
             shape = (*xs.shape[1:-1], cell.output_size)
             values["recurrent_mask"] = self._mask(self.recurrent_dropout, shape, cell.weight_hh)
         with cell.using(**values) if values else nullcontext():
-            return unroll(cell, xs, state, **settings)
+            return unroll(cell, xs, state, unrolled=self.unrolled, **settings)
 
     def _dropped(self, xs: Tensor, p: float) -> Tensor:
         """A sequence with some elements dropped."""

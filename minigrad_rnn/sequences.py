@@ -2,12 +2,14 @@
 
 Many short sequences are padded to a batch, those of similar length together; a long one is
 cut into parallel rows, which continue from window to window. Time comes first: a batch is
-(time, batch, ...) unless ``batch_first`` says otherwise.
+(time, batch, ...) unless ``batch_first`` says otherwise. :class:`Batches` and :class:`Stream`
+know how far they have been read, so that a training can be resumed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy
@@ -184,6 +186,71 @@ def bucket_by_length(
             valid = length
     found = [numpy.array(batch) for batch in batches]
     return found if generator is None else [found[i] for i in generator.permutation(len(found))]
+
+
+class Batches(Iterator[NDArray[Any]]):
+    """Shuffled batches of the positions of sequences, epoch after epoch, without end.
+
+    In every epoch each sequence is in one batch, as :func:`bucket_by_length` has it, in an
+    order that follows from ``seed`` and the number of the epoch.
+
+    Args:
+        lengths: (sequences,), integers of at least 1: those of similar length come together.
+            Or how many sequences there are, if they are of one length.
+        batch_size: how many sequences a batch has at most.
+        seed: of the orders.
+        padding: the share of a batch, once padded, that may be padding.
+
+    Attributes:
+        epoch: the epoch that the last batch was of, from 0 on.
+        position: how many batches of that epoch were read.
+        per_epoch: the number of batches in an epoch.
+
+    Raises what :func:`bucket_by_length` raises.
+
+    >>> import minigrad_rnn as rnn
+    >>> batches = rnn.Batches(5, batch_size=2)
+    >>> [next(batches) for _ in range(batches.per_epoch)]
+    [array([1]), array([2, 4]), array([3, 0])]
+    """
+
+    def __init__(
+        self, lengths: ArrayLike | int, batch_size: int, *, seed: int = 0, padding: float = 0.1
+    ) -> None:
+        self.lengths = numpy.ones(lengths, int) if isinstance(lengths, Integral) else lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.padding = padding
+        self._begin(0)
+        self.per_epoch = len(self._order)
+
+    def _begin(self, epoch: int, position: int = 0) -> None:
+        self.epoch = epoch
+        self.position = position
+        self._order = bucket_by_length(
+            self.lengths, self.batch_size, padding=self.padding, rng=[self.seed, epoch]
+        )
+
+    def __next__(self) -> NDArray[Any]:
+        """The positions of the next batch."""
+        if self.position == self.per_epoch:
+            self._begin(self.epoch + 1)
+        self.position += 1
+        return self._order[self.position - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch and the position in it."""
+        return {"epoch": numpy.array(self.epoch), "position": numpy.array(self.position)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the batches that ``state`` was taken from stopped.
+
+        Raises ``ValueError`` if these have fewer batches.
+        """
+        position = int(state["position"])
+        if position > self.per_epoch:
+            raise ValueError(f"there are {self.per_epoch} batches, and {position} were read")
+        self._begin(int(state["epoch"]), position)
 
 
 def _checked_lengths(lengths: ArrayLike, time: int | None = None) -> NDArray[Any]:
@@ -372,3 +439,17 @@ class Stream:
         start, self.position = self.position, self.position + min(steps, left)
         taken = slice(start, self.position)
         return self._inputs[taken], self._targets[taken], start == 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position."""
+        return {"position": numpy.array(self.position)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the stream that ``state`` was taken from stopped.
+
+        Raises ``ValueError`` if the rows of this one are shorter.
+        """
+        position = int(state["position"])
+        if position > self.length:
+            raise ValueError(f"rows of {self.length} steps have no position {position}")
+        self.position = position

@@ -20,6 +20,9 @@ Step = Callable[[Any, State], tuple[Any, State]]
 #: sequence, of which the projection (four times as wide as h, for an LSTM) is not kept.
 BLOCK = 64
 
+#: From so many steps on, recording one step and playing it takes less time than the loop.
+SHORT = 4
+
 #: What of all steps is returned: every y, the last y, or every y and every state.
 Outputs = Literal["sequence", "last", "states"]
 
@@ -35,6 +38,7 @@ def unroll(
     reverse: bool = False,
     outputs: Outputs = "sequence",
     initial: State = None,
+    unrolled: bool | None = None,
 ) -> tuple[Any, State]:
     """Run a cell over time: the loop whose recording backpropagation through time reads.
 
@@ -67,12 +71,17 @@ def unroll(
         initial: the state from which a sequence starts. By default what the cell's method
             ``initial_state(batch_size)`` returns; if it has none, as a plain function, zeros
             of the state's shapes.
+        unrolled: whether every operation of every step is recorded. ``False`` records one step
+            and plays it with :func:`minigrad.scan`, which is faster, and one entry on the tape.
+            By default the cells of this package are played, where that is possible, and other
+            cells and functions are unrolled: their steps may do something besides.
 
     Raises:
         ValueError: if there are no steps, a shape does not suit the cell or xs, a length is 0
             or longer than xs, or both lengths and a mask are given.
         TypeError: if lengths are not integers, a mask or reset is not boolean, or the cell
             does not return a pair.
+        ScanError: if the steps are to be played, and cannot be.
 
     >>> import minigrad as mg, minigrad_rnn as rnn
     >>> def running_sum(x, state):
@@ -104,6 +113,15 @@ def unroll(
     else:
         step = _checked(cell)
 
+    if time >= SHORT and _is_own(cell) if unrolled is None else not unrolled:
+        one = step if project is None else lambda x, state: step(project(x), state)
+        marks = {"valid": valid, "starts": starts}
+        try:
+            return _played(one, xs, state, marks, reverse, outputs, initial)
+        except mg.ScanError:
+            if unrolled is not None:
+                raise
+
     valid_rows = _by_step(valid, time, True, xs.device)
     fresh_rows = _by_step(starts, time, False, xs.device)
     if reverse:
@@ -131,6 +149,62 @@ def unroll(
     if valid is not None:
         all_ys = map_state(lambda part: blanked(valid, part), all_ys)
     return all_ys, _stacked(states, reverse) if outputs == "states" else state
+
+
+def _is_own(cell: Step) -> bool:
+    """Whether it is known to do nothing but to compute: a cell of this package."""
+    own = [getattr(type(cell), name, None) for name in ("forward", "project", "step")]
+    return isinstance(cell, Cell) and all(
+        f is not None and f.__module__.startswith(f"{__package__}.") for f in own
+    )
+
+
+def _played(
+    step: Step,
+    xs: Tensor,
+    state: State,
+    marks: dict[str, Tensor | None],
+    reverse: bool,
+    outputs: Outputs,
+    initial: State,
+) -> tuple[Any, State]:
+    """The loop by :func:`minigrad.scan`."""
+    if state is None:
+        raise ValueError("to be played a cell needs a first state, whose shapes are then known")
+    flagged = {name: rows.to(xs.device) for name, rows in marks.items() if rows is not None}
+    if reverse and "starts" in flagged:  # at the step that is run after the first of a sequence
+        starts = flagged["starts"]
+        flagged["starts"] = mg.concatenate([starts[1:], mg.asarray(starts.array[:1] & False)])
+
+    def advance(given: dict[str, Tensor], old: State) -> tuple[Any, State]:
+        if "starts" in given:
+            old = select(given["starts"], zeros_for(old) if initial is None else initial, old)
+        y, new = step(given["x"], old)
+        if "valid" in given:
+            new = select(given["valid"], new, old)
+        return (y, new) if outputs == "states" else y, new
+
+    ys, last = mg.scan(advance, state, {"x": xs, **flagged}, reverse=reverse)
+    states = None
+    if outputs == "states":
+        ys, states = ys
+    if outputs == "last":
+        return map_state(lambda part: _last(part, marks["valid"], reverse), ys), last
+    valid = marks["valid"]
+    if valid is not None:
+        ys = map_state(lambda part: blanked(valid, part), ys)
+    return ys, last if states is None else states
+
+
+def _last(ys: Tensor, valid: Tensor | None, reverse: bool) -> Tensor:
+    """The y of the last valid step of each sequence, and 0 for one that has none."""
+    if valid is None:
+        return ys[0 if reverse else -1]
+    batch = ys.shape[1]
+    steps = mg.argmax(valid if reverse else mg.flip(valid, 0), axis=0)
+    picked = ys[steps if reverse else len(valid) - 1 - steps, mg.asarray(numpy.arange(batch))]
+    some = mg.any(valid, axis=0).reshape((batch, *[1] * (picked.ndim - 1)))
+    return mg.where(some, picked, 0)
 
 
 def check_outputs(outputs: str) -> None:
@@ -161,7 +235,8 @@ def _check_axes(cell: Step, xs: Tensor, marked: bool) -> None:
 
 def flags(name: str, given: Any, xs: Tensor, layout: str = "(time, batch)") -> Tensor:
     """A mask or the resets as a boolean tensor of the first two axes of xs."""
-    checked = mg.asarray(given)
+    with mg.device("cpu"):  # What is on the host stays there, to be looked at without waiting.
+        checked = mg.asarray(given)
     if checked.dtype != "bool":
         raise TypeError(f"{name} is boolean, not {checked.dtype}: write {name} != 0")
     if checked.shape != xs.shape[:2]:
@@ -188,7 +263,7 @@ def valid_steps(xs: Tensor, lengths: Any, mask: Any) -> Tensor | None:
     if not batch:
         return None
     marks = lengths_to_mask(given, time)
-    return None if marks.all() else mg.asarray(marks)
+    return None if marks.all() else mg.asarray(marks, device="cpu")
 
 
 def _by_step(marks: Tensor | None, time: int, usual: bool, device: str) -> list[Tensor | None]:

@@ -7,12 +7,16 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 import gc
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
+import standin
 from hypothesis import HealthCheck, settings
 
+import minigrad as mg
 from minigrad.slots import active_tape
 
 pytest_plugins = ["pytester"]
@@ -31,6 +35,55 @@ settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "quick")
 )
+
+
+_DEVICE = pytest.StashKey[ExitStack]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option ``--device``."""
+    parser.addoption(
+        "--device",
+        choices=["cpu", "cuda", "standin"],
+        default="cpu",
+        help="where tensors are made: on the CPU, on a GPU, or on the stand-in for one",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make tensors on the device that was asked for, those of test modules included."""
+    chosen = config.getoption("--device")
+    if chosen == "standin":
+        sys.modules.update(standin.modules())
+    config.stash[_DEVICE] = ExitStack()
+    if chosen != "cpu":
+        config.stash[_DEVICE].enter_context(mg.device("cuda"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave the device's scope."""
+    config.stash[_DEVICE].close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Do not repeat on a device what is about the host: tests marked so, and doctests."""
+    if config.getoption("--device") == "cpu":
+        return
+
+    def of_the_host(item: pytest.Item) -> bool:
+        return isinstance(item, pytest.DoctestItem) or item.get_closest_marker("host") is not None
+
+    config.hook.pytest_deselected(items=[item for item in items if of_the_host(item)])
+    items[:] = [item for item in items if not of_the_host(item)]
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tensors are made on the stand-in for a GPU, whatever ``--device`` says."""
+    for name, module in standin.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    with mg.device("cuda"):
+        yield
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def uniform(
     >>> nn.init.uniform((2,), -1.0, 1.0, rng=0)
     tensor([ 0.27392337, -0.46042657])
     """
-    drawn = _cast(generator(rng).uniform(low, high, shape), dtype, device).array
+    drawn = numpy.asarray(generator(rng).uniform(low, high, shape), floating_dtype(dtype))
     # Rounding to a narrower dtype may have reached the bound that is not to be reached.
     below = numpy.nextafter(drawn.dtype.type(high), drawn.dtype.type(low))
     return asarray(numpy.minimum(drawn, below), device=device)

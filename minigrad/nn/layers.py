@@ -10,7 +10,7 @@ from minigrad import arrays
 from minigrad.arrays import TensorLike
 from minigrad.nn import init
 from minigrad.nn.module import Module, Parameter
-from minigrad.ops import astype, linear, matmul, mean, multiply, sqrt, square
+from minigrad.ops import astype, linear, matmul, multiply, standardize
 from minigrad.tensor import Tensor, asarray, describe, with_axes
 
 
@@ -168,10 +168,8 @@ class LayerNorm(Module):
             )
         if x.dtype.kind != "f":
             raise TypeError(f"LayerNorm needs a float tensor, not {describe(x)}")
-        wide = astype(x, "float32") if x.dtype == "float16" else x  # squares would overflow
-        centred = wide - mean(wide, axes, keepdims=True)
-        variance = mean(square(centred), axes, keepdims=True)
-        out = centred / sqrt(variance + self.eps)
+        wide = astype(x, "float32") if x.dtype == "float16" else x
+        out = standardize(wide, axes, self.eps)
         if self.weight is not None:
             out = out * self.weight
         if self.bias is not None:
@@ -217,8 +215,8 @@ class Dropout(Module):
             return x
         if x.dtype.kind != "f":
             raise TypeError(f"Dropout needs a float tensor, not {describe(x)}")
-        kept = arrays.random_like(self.rng, x.array, x.shape) >= self.p
-        return multiply(x, kept.astype(x.dtype) * (1.0 / (1.0 - self.p)))
+        kept = Tensor(arrays.random_like(self.rng, x.array, x.shape)) >= self.p
+        return multiply(x, astype(kept, x.dtype) * (1.0 / (1.0 - self.p)))
 
     def extra_repr(self) -> str:
         """The probability."""

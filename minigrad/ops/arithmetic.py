@@ -131,8 +131,9 @@ def power(a: TensorLike, b: TensorLike, /) -> Tensor:
 
 
 def _power_exponent_rule(g: Any, a: Any, out: Any) -> Any:
-    one = out**0.0  # in the dtype of the result, which a number for a does not have
-    return g * out * log(where(a == 0, one, a))
+    one = out**0.0
+    base = one * a  # an array also of a number, in the dtype of the result
+    return g * out * log(where(base == 0, one, base))
 
 
 power.rules(

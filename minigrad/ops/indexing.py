@@ -6,10 +6,20 @@ from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
 
-from minigrad.arrays import TensorLike, add_at, common_namespace, device_of, is_array, namespace
+from minigrad.arrays import (
+    TensorLike,
+    add_at,
+    check_index,
+    common_namespace,
+    device_of,
+    is_array,
+    namespace,
+)
 from minigrad.ops.axes import at, place
+from minigrad.ops.comparisons import where
 from minigrad.ops.shapes import broadcast_to, ravel, reshape
 from minigrad.primitive import operation, primitive
+from minigrad.slots import debugging
 from minigrad.tensor import Tensor, as_operand, with_axes
 
 
@@ -53,7 +63,9 @@ def _names_each_position_once(index: Any) -> bool:
 def getitem(x: TensorLike, index: Any) -> Tensor:
     """``x[index]``, as NumPy reads it: slices, integers, Ellipsis, None, arrays, masks.
 
-    Positions that an array of integers names several times get the sum of their gradients.
+    Positions that an array of integers names several times get the sum of their gradients. How
+    much a mask of booleans reads is known on the host alone: on a GPU it is waited for, and
+    ``mg.where`` is not. There integers out of range wrap around, outside of ``mg.debug()``.
 
     Raises ``IndexError`` for an index that does not fit, or is not of integers or booleans.
 
@@ -69,9 +81,12 @@ def getitem(x: TensorLike, index: Any) -> Tensor:
 
 def _plain_index(index: Any, x: Any) -> Any:
     """An index without tensors and lists; those become arrays where x is."""
-    if isinstance(index, tuple):
-        return tuple([_plain(part, x) for part in index])
-    return _plain(index, x)
+    plain = (
+        tuple([_plain(part, x) for part in index]) if isinstance(index, tuple) else _plain(index, x)
+    )
+    if debugging.get():
+        check_index(plain, x.shape)
+    return plain
 
 
 def _plain(part: Any, x: Any) -> Any:
@@ -84,6 +99,8 @@ def _plain(part: Any, x: Any) -> Any:
             raise IndexError(f"a tensor of {part.dtype} is no index: cast it with .astype('int64')")
         plain = part.array
     elif is_array(part):
+        if not part.ndim and part.dtype.kind in "iu" and device_of(part) == "cpu":
+            return int(part)  # such as a scalar of NumPy, which is on every device
         plain = part.copy()  # the caller may go on writing to it
     else:
         return part
@@ -180,8 +197,8 @@ _set_at.rules(
 def set_at(x: TensorLike, index: Any, value: TensorLike) -> Tensor:
     """x with ``value`` at ``index``: what ``x[index] = value`` makes of an array.
 
-    ``index`` is anything that reads a part of x; ``value`` broadcasts to that part. At a
-    position that an array of integers names several times, the last value stays.
+    ``index`` is anything that reads a part of x (see :func:`getitem`); ``value`` broadcasts to
+    that part. At a position that an array of integers names several times, the last value stays.
 
     Raises ``TypeError`` for a value of a kind that x cannot hold, floats among integers.
 
@@ -199,7 +216,13 @@ def set_at(x: TensorLike, index: Any, value: TensorLike) -> Tensor:
         named = library.arange(array.size).reshape(array.shape)[index]
     except IndexError as error:
         raise IndexError(f"set_at: {error}") from error
-    positions, from_end = library.unique(named.ravel()[::-1], return_index=True)
+    if not named.size:
+        return _set_at(x, value, index=index)
+    # The number, from 1 on, of the last value that names each element of x.
+    number = library.zeros(array.size, "uint64")
+    library.maximum.at(number, named.ravel(), library.arange(1, named.size + 1, dtype="uint64"))
+    chosen = number > 0
     values = ravel(broadcast_to(with_axes(value), named.shape))
-    last = getitem(values, named.size - 1 - from_end)
-    return reshape(_set_at(ravel(x), last, index=positions), array.shape)
+    picked = getitem(values, (number - chosen).astype(int))
+    flat = ravel(x)
+    return reshape(_set_at(flat, where(chosen, picked, flat), index=slice(None)), array.shape)

@@ -7,11 +7,11 @@ from itertools import accumulate, pairwise
 from operator import index
 from typing import Any
 
-from minigrad.arrays import TensorLike, common_namespace, is_array
+from minigrad.arrays import TensorLike, common_namespace, device_of, is_array
 from minigrad.ops.axes import at, place, span
 from minigrad.ops.shapes import ravel
 from minigrad.primitive import operation, primitive
-from minigrad.tensor import Tensor, asarray, with_axes
+from minigrad.tensor import Tensor, as_operand, asarray, with_axes
 
 
 @primitive
@@ -67,15 +67,15 @@ def stack(arrays: Sequence[TensorLike], axis: int = 0) -> Tensor:
 
 
 def _to_join(name: str, arrays: Sequence[TensorLike]) -> list[Any]:
-    """The arrays as a list; numbers among them take the dtype of the others."""
+    """The arrays as a list; numbers among them take the dtype and device of the others."""
     arrays = list(arrays)
     if not arrays:
         raise ValueError(f"{name}: there is nothing to join; give at least one tensor")
-    dtype = next((a.dtype for a in arrays if isinstance(a, Tensor) or is_array(a)), None)
+    other = next((as_operand(a) for a in arrays if isinstance(a, Tensor) or is_array(a)), None)
     return [
         # Of NumPy's scalars, which are arrays here, one is a float of Python, too.
-        asarray(a, dtype)
-        if isinstance(a, int | float) and not is_array(a) and dtype is not None
+        asarray(a, other.dtype, device=device_of(other))
+        if isinstance(a, int | float) and not is_array(a) and other is not None
         else with_axes(a)
         for a in arrays
     ]

@@ -9,7 +9,7 @@ from minigrad.arrays import TensorLike, namespace
 from minigrad.ops.axes import at, integers, place, places
 from minigrad.ops.shapes import broadcast_to, expand_dims, ravel, reshape
 from minigrad.primitive import operation, primitive
-from minigrad.tensor import Axis, Tensor, with_axes
+from minigrad.tensor import Axis, Tensor, as_operand, with_axes
 
 
 @operation
@@ -87,7 +87,8 @@ def repeat(x: TensorLike, repeats: TensorLike, axis: int | None = None) -> Tenso
     if len(times) not in (1, x.shape[axis]) or any([n < 0 for n in times]):
         raise ValueError(f"repeat: {x.shape[axis]} slices cannot be repeated {repeats} times")
     if len(times) > 1:
-        return x[at(axis, [i for i, n in enumerate(times) for _ in range(n)])]
+        sources = [i for i, n in enumerate(times) for _ in range(n)]
+        return x[at(axis, namespace(as_operand(x)).asarray(sources, dtype=int))]
     before, (length, *after) = x.shape[:axis], x.shape[axis:]
     several = broadcast_to(expand_dims(x, axis + 1), (*before, length, *times, *after))
     return reshape(several, (*before, length * times[0], *after))

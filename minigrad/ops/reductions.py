@@ -110,6 +110,35 @@ std.rules(x=_std_rule)
 
 @operation
 @primitive
+def standardize(x: TensorLike, /, axis: Axis = -1, eps: float = 1e-5) -> Tensor:
+    """(x - mean) / sqrt(variance + eps)  over an axis, several axes, or all.
+
+    Raises ``ValueError`` over no elements.
+
+    >>> import minigrad as mg
+    >>> mg.standardize(mg.tensor([1.0, 3.0]), eps=0.0)
+    tensor([-1.,  1.])
+    """
+    _freedom(x.shape, axis, 0)
+    wide = widened(x)
+    out = wide - wide.mean(axis, keepdims=True)
+    out /= ((out * out).mean(axis, keepdims=True) + eps) ** 0.5
+    return narrowed(out, x)
+
+
+def _standardize_rule(g: Any, x: Any, out: Any, axis: Axis, eps: float) -> Any:
+    """(g - mean(g) - out mean(g out)) / sqrt(variance + eps)"""
+    std = (var(widened(x), axis, keepdims=True) + eps) ** 0.5
+    g, out = widened(g), widened(out)
+    along = mean(g * out, axis, keepdims=True)
+    return (g - mean(g, axis, keepdims=True) - out * along) / std
+
+
+standardize.rules(x=_standardize_rule)
+
+
+@operation
+@primitive
 def prod(x: TensorLike, /, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The product over an axis, several axes, or all.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from minigrad.arrays import TensorLike, namespace
 from minigrad.ops.axes import place
 from minigrad.ops.shapes import ravel
@@ -48,12 +46,12 @@ def argsort(x: TensorLike, /, axis: int | None = -1) -> Tensor:
 
 
 @primitive
-def _permute_along(x: TensorLike, /, order: Any, axis: int) -> Tensor:
+def _permute_along(x: TensorLike, order: TensorLike, /, axis: int) -> Tensor:
     """Each row of x along an axis in the order that its row of ``order`` gives."""
     return namespace(x).take_along_axis(x, order, axis)
 
 
-_permute_along.rules(x=lambda g, order, axis: _permute_along(g, order.argsort(axis), axis))
+_permute_along.rules(x=lambda g, order, axis: _permute_along(g, argsort(order, axis), axis))
 
 
 @operation
@@ -70,4 +68,4 @@ def sort(x: TensorLike, axis: int | None = -1) -> Tensor:
     if axis is None:
         x, axis = ravel(x), 0
     axis = place("sort", axis, x.shape)
-    return _permute_along(x, order=argsort(x, axis), axis=axis)
+    return _permute_along(x, argsort(x, axis), axis=axis)

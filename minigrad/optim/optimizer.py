@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any, TypeAlias
 
-from minigrad.arrays import Array, TensorLike, namespace, to_device
+from minigrad.arrays import Array, TensorLike, device_of, namespace, to_device
 from minigrad.tensor import Tensor, asarray, describe
 
 #: What an optimizer can be given to train: tensors, (name, tensor) pairs, or groups.
@@ -186,12 +186,12 @@ class Optimizer:
         such as ``0.m`` what is remembered of each parameter.
         """
         known = {
-            "steps": asarray(self.steps, "int64"),
-            "lr": asarray(self._rates(), "float64"),
-            "updates": asarray(self.updates, "int64"),
+            "steps": asarray(self.steps, "int64", device="cpu"),
+            "lr": asarray(self._rates(), "float64", device="cpu"),
+            "updates": asarray(self.updates, "int64", device="cpu"),
         }
         for i, state in enumerate(self.state):
-            known |= {f"{i}.{name}": asarray(array.copy()) for name, array in state.items()}
+            known |= {f"{i}.{name}": Tensor(array.copy()) for name, array in state.items()}
         return known
 
     def load_state_dict(self, state: Mapping[str, TensorLike]) -> None:
@@ -264,9 +264,11 @@ def check_range(name: str, value: float, below: float = inf) -> None:
 
 
 def remembered(state: dict[str, Array], name: str, like: Array, initial: float = 0.0) -> Array:
-    """The array ``name`` of a parameter's state, shaped like ``like``; ``initial`` at first."""
+    """The array ``name`` of a parameter's state, like ``like``; ``initial`` at first."""
     if name not in state:
         state[name] = namespace(like).full_like(like, initial)
+    elif device_of(state[name]) != device_of(like):  # the parameter has moved
+        state[name] = to_device(state[name], device_of(like))
     return state[name]
 
 

@@ -105,6 +105,7 @@ def flattened(
         elif isinstance(leaf, Tensor) or is_array(leaf):
             constants.append(asarray(leaf).array)
 
+    inputs = map_leaves(_placed, inputs)
     map_leaves(collect, inputs, "inputs")
     own = _named_parameters(parameters)
 
@@ -128,6 +129,12 @@ def flattened(
     finally:
         for parameter, (array, slot) in zip(own.values(), held, strict=True):
             parameter.array, parameter.slot = array, slot
+
+
+def _placed(name: str, leaf: Any) -> Any:
+    """An input as it is, but for NumPy's constants: they are put where the floats are."""
+    constant = isinstance(leaf, numpy.ndarray) and not is_variable(leaf)
+    return asarray(leaf).array if constant else leaf
 
 
 def _named_parameters(parameters: Parameters) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from transfer import on_device
 
 import minigrad as mg
 
@@ -233,7 +234,7 @@ def indexed(variant: str, index: Any, example: Shape, empty: Shape | None = None
     """Reading ``x[index]``."""
     return Row(
         "getitem",
-        lambda x: mg.getitem(x, index),
+        lambda x: mg.getitem(x, on_device(index)),
         lambda x: x[index],
         (example,),
         always(example),
@@ -258,7 +259,7 @@ def rearranged(
     numpy_function = reference or getattr(np, operation)
     return Row(
         operation,
-        lambda x: function(x, *settings),
+        lambda x: function(x, *on_device(settings)),
         lambda x: numpy_function(x, *settings),
         (example,),
         always(example) if shapes is None else shapes,
@@ -310,7 +311,7 @@ def updated(
 
     return Row(
         "set_at",
-        lambda x, value: mg.set_at(x, index, value),
+        lambda x, value: mg.set_at(x, on_device(index), value),
         reference,
         example,
         always(*example),
@@ -376,12 +377,18 @@ def of_matrices(
 
 def _dominated(x: Any) -> Any:
     """Matrices of numbers below 1, at most 3 of them in a row, with 4 added on the diagonal."""
-    return x + (4.0 * np.eye(x.shape[-1])).astype(x.dtype)
+    return x + _eye(x, 4.0)
 
 
 def _definite(x: Any) -> Any:
     """Symmetric matrices with eigenvalues of at least 1."""
-    return x @ x.swapaxes(-1, -2) + np.eye(x.shape[-1]).astype(x.dtype)
+    return x @ x.swapaxes(-1, -2) + _eye(x)
+
+
+def _eye(x: Any, scale: float = 1.0) -> Any:
+    """The unit matrix, scaled, that suits x and is where x is."""
+    eye = (scale * np.eye(x.shape[-1])).astype(x.dtype)
+    return eye if isinstance(x, np.ndarray) else on_device(eye)
 
 
 # --------------------------------------------------------------------------------------
@@ -564,6 +571,20 @@ TABLE: list[Row] = [
     corrected("var"),
     *reductions("std", np.std, domain=(-20.0, 20.0)),
     corrected("std", domain=(-20.0, 20.0)),
+    *[
+        Row(
+            "standardize",
+            lambda x, axis=axis: mg.standardize(x, axis),
+            lambda x, axis=axis: (x - x.mean(axis, keepdims=True))
+            / np.sqrt(x.var(axis, keepdims=True) + 1e-5),
+            ((2, 3),),
+            one(2, min_side=2),
+            ((0, 2),) if axis == 1 else None,
+            variant=f"axis={axis}",
+            numpys=False,
+        )
+        for axis in (1, (0, 1), None)
+    ],
     *reductions("linalg.norm", np.linalg.norm, over_nothing=True, domain=_POSITIVE),
     *reductions(
         "all",

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from cell_table import KINDS
 
 import minigrad as mg
 import minigrad_rnn as rnn
 from minigrad import Tensor, nn
+from minigrad.containers import leaves_of
 from minigrad.testing import check_gradients
 
 INPUTS, HIDDEN, BATCH, TIME = 3, 4, 2, 5
@@ -198,6 +200,112 @@ def test_the_initial_state_may_be_given(rng: np.random.Generator) -> None:
 
 
 # --------------------------------------------------------------------------------------
+# Played and unrolled
+# --------------------------------------------------------------------------------------
+
+MARKS: dict[str, Any] = {
+    "none": {},
+    "lengths": {"lengths": [3, 5]},
+    "a mask": {"mask": np.array([[1, 1], [0, 1], [1, 0], [0, 0], [0, 1]], bool)},
+    "resets": {"reset": np.array([[0, 1], [0, 0], [1, 0], [0, 1], [0, 0]], bool)},
+    "all": {
+        "mask": np.array([[0, 1], [1, 1], [1, 0], [1, 1], [1, 0]], bool),
+        "reset": np.array([[0, 0], [1, 0], [0, 0], [1, 1], [0, 0]], bool),
+    },
+}
+
+
+def assert_played_is_unrolled(run: Callable[[bool], Any], sources: list[Tensor]) -> None:
+    found = []
+    for unrolled in (False, True):
+        with mg.Tape() as tape:
+            results = leaves_of(run(unrolled))
+            assert (recorded(tape, "scan") > 0) is not unrolled
+            loss = sum((part * part).sum() for part in results)
+            gradients = tape.gradient(loss, sources, create_graph=True, unconnected="zero")
+            second = tape.gradient(sum((g * g).sum() for g in gradients), sources)
+        found.append((results, gradients, second))
+    for played, unrolled in zip(*found, strict=True):
+        for one, other in zip(played, unrolled, strict=True):
+            np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("marks", MARKS)
+def test_every_cell_is_played_as_it_is_unrolled(
+    rng: np.random.Generator, kind: str, marks: str
+) -> None:
+    cell = KINDS[kind].make()
+    xs = mg.tensor(rng.normal(size=(TIME, BATCH, INPUTS)), requires_grad=True)
+    for reverse, outputs in ((False, "sequence"), (True, "last"), (True, "states")):
+        settings: Any = {**MARKS[marks], "reverse": reverse, "outputs": outputs}
+        assert_played_is_unrolled(
+            lambda unrolled: rnn.unroll(cell, xs, unrolled=unrolled, **settings),  # noqa: B023
+            [xs, *cell.parameters()],
+        )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_layers": 2, "bidirectional": True, "batch_first": True},
+        {"num_layers": 2, "dropout": 0.3, "input_dropout": 0.2, "recurrent_dropout": 0.4},
+        {"weight_dropout": 0.5, "variational": True, "input_dropout": 0.2},
+        {"learn_initial_state": True, "outputs": "states"},
+        {"zoneout_h": 0.3, "zoneout_c": 0.2, "num_layers": 2, "residual": True},
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_every_layer_is_played_as_it_is_unrolled(
+    rng: np.random.Generator, options: dict[str, Any]
+) -> None:
+    width = HIDDEN if "residual" in options else INPUTS
+    generator = np.random.default_rng(0)  # of all that is drawn
+    layer = rnn.LSTM(width, HIDDEN, rng=generator, dtype="float64", **options)
+    state = generator.bit_generator.state
+    shape = (BATCH, TIME, width) if layer.batch_first else (TIME, BATCH, width)
+    xs = mg.tensor(rng.normal(size=shape), requires_grad=True)
+
+    def run(unrolled: bool) -> Any:
+        layer.unrolled = unrolled
+        generator.bit_generator.state = state
+        return layer(xs, lengths=[4, 5])
+
+    assert_played_is_unrolled(run, [xs, *layer.parameters()])
+
+
+def test_what_the_users_cell_does_besides_is_done_at_every_step(rng: np.random.Generator) -> None:
+    seen: list[Any] = []
+
+    def watched(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(h)
+        return h, h
+
+    class Watched(rnn.GRUCell):
+        def step(self, projected: Tensor, state: Any) -> tuple[Tensor, Any]:
+            seen.append(state)
+            return super().step(projected, state)
+
+    rnn.unroll(Watched(INPUTS, HIDDEN, dtype="float64"), sequence(rng))
+    rnn.unroll(watched, sequence(rng), sequence(rng)[0])
+    assert len(seen) == 2 * TIME
+
+
+def test_a_cell_that_cannot_be_played_is_unrolled_unless_that_is_asked_for(
+    rng: np.random.Generator,
+) -> None:
+    def looks(x: Tensor, h: Tensor) -> Any:
+        return (h, h) if x.sum().item() > 0.0 else (x, x)
+
+    xs, state = sequence(rng), sequence(rng)[0]
+    rnn.unroll(looks, xs, state)
+    with pytest.raises(mg.ScanError, match="cannot look at the values of a tensor"):
+        rnn.unroll(looks, xs, state, unrolled=False)
+    with pytest.raises(ValueError, match="to be played a cell needs a first state"):
+        rnn.unroll(looks, xs, unrolled=False)
+
+
+# --------------------------------------------------------------------------------------
 # What the tape holds
 # --------------------------------------------------------------------------------------
 
@@ -212,19 +320,18 @@ def test_only_masked_steps_cost_a_where_for_each_part_of_the_state(
 ) -> None:
     xs = mg.tensor(rng.normal(size=(TIME, BATCH, INPUTS)), requires_grad=True)
     with mg.Tape() as tape:
-        rnn.unroll(make_cell("lstm"), xs, lengths=lengths)
+        rnn.unroll(make_cell("lstm"), xs, lengths=lengths, unrolled=True)
     # One for h and one for c; and once each for all xs and all ys.
     assert recorded(tape, "where") == (2 * masked + 2 if masked else 0)
     with mg.Tape() as other:
-        rnn.unroll(
-            make_cell("lstm"), xs, mask=np.arange(TIME)[:, None] < np.array(lengths or [5, 5])
-        )
+        mask = np.arange(TIME)[:, None] < np.array(lengths or [5, 5])
+        rnn.unroll(make_cell("lstm"), xs, mask=mask, unrolled=True)
     assert recorded(other, "where") == recorded(tape, "where")
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_tape_grows_by_the_same_for_every_step(reverse: bool) -> None:
-    layer = rnn.LSTM(INPUTS, HIDDEN, num_layers=2, bidirectional=reverse, rng=0)
+    layer = rnn.LSTM(INPUTS, HIDDEN, num_layers=2, bidirectional=reverse, rng=0, unrolled=True)
 
     def entries_and_bytes(time: int) -> tuple[int, int]:
         xs = mg.tensor(np.ones((time, BATCH, INPUTS), "float32"), requires_grad=True)
@@ -239,8 +346,9 @@ def test_the_tape_grows_by_the_same_for_every_step(reverse: bool) -> None:
     assert abs((held_four - held_twice) - 2 * (held_twice - held)) < 0.01 * held_four
 
 
-def test_peak_memory_is_that_of_the_arrays_which_the_gradient_needs() -> None:
-    layer = rnn.LSTM(64, 64, num_layers=2, rng=0)
+@pytest.mark.parametrize("unrolled", [True, False])
+def test_peak_memory_is_that_of_the_arrays_which_the_gradient_needs(unrolled: bool) -> None:
+    layer = rnn.LSTM(64, 64, num_layers=2, rng=0, unrolled=unrolled)
     xs = mg.tensor(np.ones((200, 32, 64), "float32"))
 
     def train() -> int:

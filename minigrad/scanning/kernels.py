@@ -1,0 +1,353 @@
+"""How an operation is run without a tape: by which functions, into which array, on how many steps.
+
+Of the operations that recurrent networks are made of it is known which ones only look at their
+operand in another way (:func:`viewed`), which functions compute the others into an array that
+is there already (:func:`calls`), and how they are computed for all steps at once
+(:func:`batched`). All others are computed by their own forward, step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from types import EllipsisType
+from typing import Any, Final, NamedTuple
+
+from minigrad import ops
+from minigrad.arrays import Array, TensorLike, as_array
+from minigrad.ops.axes import at, places, span
+from minigrad.ops.indexing import _getitem
+from minigrad.ops.joining import _concatenate, _split, _stack, _unstack
+from minigrad.primitive import Primitive, primitive
+from minigrad.scanning.program import Instruction, Kind, Ref
+from minigrad.tensor import Tensor
+
+MATMUL, LINEAR, ADD = ops.matmul.primitive, ops.linear.primitive, ops.add.primitive
+SUBTRACT, MULTIPLY, TANH = ops.subtract.primitive, ops.multiply.primitive, ops.tanh.primitive
+SUM, TRANSPOSE, RESHAPE = ops.sum.primitive, ops.transpose.primitive, ops.reshape.primitive
+SIGMOID, RELU, WHERE, ASTYPE = (f.primitive for f in (ops.sigmoid, ops.relu, ops.where, ops.astype))
+SQUARE, BROADCAST, GETITEM = (f.primitive for f in (ops.square, ops.broadcast_to, _getitem))
+CONCATENATE, STACK, SPLIT, UNSTACK = (f.primitive for f in (_concatenate, _stack, _split, _unstack))
+
+
+@primitive
+def squash(z: TensorLike, scale: TensorLike, shift: TensorLike, /) -> Tensor:
+    """scale tanh(scale z) + shift:  sigmoid(z) if both are 1/2, tanh(z) if they are 1 and 0."""
+    return scale * ops.tanh(scale * z) + shift
+
+
+# scale^2 (1 - tanh^2),  of what is there already
+squash.rules(z=lambda g, scale, shift, out: g * (ops.square(scale) - ops.square(out - shift)))
+SQUASH: Final = squash.primitive
+
+#: What stands where a value has to be in two places.
+COPY: Final = Primitive(lambda x, /: x.copy())
+COPY.name = "copy"
+
+#: Operations that a ufunc computes, element by element, by its name.
+UFUNCS: Final = {
+    getattr(ops, name).primitive: name
+    for name in (
+        *("add", "subtract", "multiply", "divide", "negative", "maximum", "minimum"),
+        *("exp", "expm1", "log", "log1p", "sqrt", "tanh", "sin", "cos", "logaddexp"),
+        *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+    )
+}
+#: Operations whose results add up as their operands do.
+ADDING: Final = (ADD, SUBTRACT, ops.negative.primitive)
+ELEMENTWISE: Final = {*UFUNCS, SIGMOID, RELU, SQUARE, WHERE, ASTYPE}
+
+#: Operations on one operand that go along axes, which are shifted if time stands before them.
+ALONG_AXES: Final = {
+    getattr(ops, name).primitive
+    for name in (
+        *("sum", "var", "std", "max", "min", "prod", "logsumexp"),
+        *("softmax", "log_softmax", "standardize"),
+    )
+}
+
+#: What becomes :func:`squash`, and the scale that makes it so.
+SQUASHING: Final = {SIGMOID: 0.5, TANH: 1.0}
+
+#: Stands for the array that is computed into, among a function's arguments.
+OUT: Final = Ref(-1)
+
+
+# --------------------------------------------------------------------------------------
+# Operations that compute nothing
+# --------------------------------------------------------------------------------------
+
+
+def viewed(instruction: Instruction, kinds: Sequence[Kind]) -> Callable[[Array, int], Any] | None:
+    """A function that makes the results of the operand without computing; ``None`` if none does.
+
+    It is called with an array and the number of axes, 0 or 1, before those of one step.
+    """
+    if instruction.view is ...:
+        find = _VIEWS.get(instruction.primitive)
+        instruction.view = None if find is None else find(instruction, kinds)
+    return instruction.view
+
+
+def _transposed(instruction: Instruction, kinds: Sequence[Kind]) -> Callable[[Array, int], Any]:
+    axes = instruction.settings["axes"]
+    (result,) = instruction.results
+    count = len(kinds[result].shape)
+    order = [axis % count for axis in axes] if axes else [*range(count)][::-1]
+    return lambda array, lead: (array.transpose([*range(lead), *[lead + a for a in order]]),)
+
+
+def _reshaped(
+    instruction: Instruction, kinds: Sequence[Kind]
+) -> Callable[[Array, int], Any] | None:
+    """Axes of length 1 that come or go; other shapes may need a copy."""
+    shape = kinds[instruction.results[0]].shape
+    old = kinds[instruction.operands[0].number].shape
+    if [n for n in old if n != 1] != [n for n in shape if n != 1]:
+        return None
+    drop = tuple([0 if n == 1 else slice(None) for n in old])
+    insert = tuple([None if n == 1 else slice(None) for n in shape])
+
+    def view(array: Array, lead: int) -> Any:
+        whole = (slice(None),) * lead
+        return (array[(*whole, *drop)][(*whole, *insert)],)
+
+    return view
+
+
+def _parts(instruction: Instruction, kinds: Sequence[Kind]) -> Callable[[Array, int], Any]:
+    bounds, axis = instruction.settings["bounds"], instruction.settings["axis"]
+    return lambda array, lead: tuple(
+        [array[span(lead + axis, start, stop)] for start, stop in pairwise(bounds)]
+    )
+
+
+def _unstacked(instruction: Instruction, kinds: Sequence[Kind]) -> Callable[[Array, int], Any]:
+    axis = instruction.settings["axis"]
+    count = len(instruction.results)
+    return lambda array, lead: tuple([array[at(lead + axis, i)] for i in range(count)])
+
+
+def _indexed(instruction: Instruction, kinds: Sequence[Kind]) -> Callable[[Array, int], Any] | None:
+    index = instruction.settings["index"]
+    parts = index if isinstance(index, tuple) else (index,)
+    basic = int | slice | EllipsisType | None
+    if not all([isinstance(part, basic) and not isinstance(part, bool) for part in parts]):
+        return None
+    return lambda array, lead: (array[(*[slice(None)] * lead, *parts)],)
+
+
+_VIEWS: Final = {
+    TRANSPOSE: _transposed,
+    RESHAPE: _reshaped,
+    SPLIT: _parts,
+    UNSTACK: _unstacked,
+    GETITEM: _indexed,
+}
+
+
+# --------------------------------------------------------------------------------------
+# Operations that compute into an array
+# --------------------------------------------------------------------------------------
+
+
+def calls(instruction: Instruction, xp: Any) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Functions to be called one after the other, and their arguments, Refs and OUT among them."""
+    primitive, operands = instruction.primitive, instruction.operands
+    if primitive in UFUNCS:
+        return [(_ufunc(xp, UFUNCS[primitive]), (*operands, OUT))]
+    if primitive is MATMUL:
+        return [(_ufunc(xp, "matmul"), (*operands, OUT))]
+    x = operands[0]
+    if primitive is SIGMOID:  # tanh(x/2)/2 + 1/2
+        return [
+            (xp.multiply, (x, 0.5, OUT)),
+            (xp.tanh, (OUT, OUT)),
+            (xp.multiply, (OUT, 0.5, OUT)),
+            (xp.add, (OUT, 0.5, OUT)),
+        ]
+    if primitive is RELU:
+        return [(_ufunc(xp, "maximum"), (x, 0.0, OUT))]
+    if primitive is SQUARE:
+        return [(xp.multiply, (x, x, OUT))]
+    if primitive is WHERE:
+        condition, yes, no = operands
+        return [(fill, (OUT, no)), (xp.copyto, (OUT, yes, "same_kind", condition))]
+    if primitive is ASTYPE or primitive is COPY:
+        return [(fill, (OUT, x))]
+    if primitive is SUM:
+        axis, keepdims = instruction.settings["axis"], instruction.settings["keepdims"]
+        return [(xp.sum, (x, axis, None, OUT, keepdims))]
+    return [(_forward(instruction), (OUT, *operands, *instruction.settings.values()))]
+
+
+def _ufunc(xp: Any, name: str) -> Callable[..., Any]:
+    """The ufunc, with its result as the last argument."""
+    ufunc = getattr(xp, name)
+    # NumPy wants the result of the first two to be named, and CuPy that of the third.
+    if name in ("maximum", "minimum") or (name == "matmul" and xp.__name__ != "numpy"):
+        return lambda a, b, out: ufunc(a, b, out=out)
+    return ufunc
+
+
+def may_overwrite(instruction: Instruction) -> tuple[int, ...]:
+    """The places of the operands into whose array the result may be computed."""
+    if instruction.primitive is WHERE:
+        return (2,)
+    if instruction.primitive in ELEMENTWISE and instruction.primitive is not ASTYPE:
+        return tuple(range(len(instruction.operands)))
+    return ()
+
+
+def fill(out: Array, values: Any) -> None:
+    """out = values"""
+    out[...] = values
+
+
+def _forward(instruction: Instruction) -> Callable[..., None]:
+    """The operation's own forward, and a copy of what it returns."""
+    forward, names = instruction.primitive.forward, list(instruction.settings)
+    count = len(instruction.operands)
+
+    def compute(out: Any, *values: Any) -> None:
+        settings = dict(zip(names, values[count:], strict=True))
+        result = forward(*values[:count], **settings)
+        if isinstance(result, tuple):
+            for each, array in zip(out, result, strict=True):
+                each[...] = array
+        else:
+            out[...] = result
+
+    return compute
+
+
+# --------------------------------------------------------------------------------------
+# All steps at once
+# --------------------------------------------------------------------------------------
+
+
+class Steps(NamedTuple):
+    """A value at all steps: an array with an axis of time before the others, or without one."""
+
+    array: Array
+    timed: bool
+
+    def at(self, t: int) -> Array:
+        """The value at one step."""
+        return self.array[t, ...] if self.timed else self.array
+
+    def summed(self, time: int) -> Array:
+        """Its sum over all steps."""
+        return self.array.sum(axis=0) if self.timed else self.array * time
+
+
+def resolved(part: Any, value: Callable[[int], Any]) -> Any:
+    """An operand or setting with the values in place of the Refs."""
+    if isinstance(part, Ref):
+        return value(part.number)
+    return tuple([resolved(each, value) for each in part]) if isinstance(part, tuple) else part
+
+
+def batched(
+    instruction: Instruction,
+    value: Callable[[int], Steps],
+    kinds: Sequence[Kind],
+    time: int,
+    xp: Any,
+    out: Array | None = None,
+) -> list[Steps]:
+    """The results of an operation at all steps, from those of its operands.
+
+    ``out`` is an array that the result may be computed into.
+    """
+    timed = any([value(number).timed for number in instruction.reads])
+    view = viewed(instruction, kinds)
+    if view is not None:
+        operand = value(instruction.operands[0].number).array
+        return [Steps(array, timed) for array in view(operand, int(timed))]
+    if not timed:
+        return [Steps(a, False) for a in computed(instruction, lambda number: value(number).array)]
+    primitive = instruction.primitive
+    kind = kinds[instruction.results[0]]
+    if primitive in ELEMENTWISE:
+        made = xp.empty((time, *kind.shape), kind.dtype) if out is None else out
+
+        def aligned(number: int) -> Array:
+            """With as many axes behind that of time as the result has."""
+            array, own = value(number)
+            missing = len(kind.shape) - len(kinds[number].shape)
+            return array[(slice(None), *[None] * missing)] if own and missing else array
+
+        for function, arguments in calls(instruction, xp):
+            function(*[made if x is OUT else resolved(x, aligned) for x in arguments])
+        return [Steps(made, True)]
+    operands = [value(x.number) for x in instruction.operands if isinstance(x, Ref)]
+    if primitive in ALONG_AXES:
+        axes = tuple([1 + axis for axis in axes_of(instruction, kinds)])
+        settings = instruction.settings | {"axis": axes[0] if len(axes) == 1 else axes}
+        return [Steps(primitive.forward(operands[0].array, **settings), True)]
+    if primitive is MATMUL:
+        product = _product(operands[0], operands[1], out, xp)
+        if product is not None:
+            return [Steps(product, True)]
+    if primitive is CONCATENATE or primitive is STACK:
+        shapes = [kinds[x.number].shape for x in instruction.operands]
+        parts = [
+            xp.broadcast_to(operand.array, (time, *shape))
+            for operand, shape in zip(operands, shapes, strict=True)
+        ]
+        join = xp.concatenate if primitive is CONCATENATE else xp.stack
+        return [Steps(join(parts, 1 + instruction.settings["axis"]), True)]
+    each = [
+        computed(instruction, lambda number: value(number).at(t))  # noqa: B023
+        for t in range(time)
+    ]
+    return [Steps(xp.stack(arrays), True) for arrays in zip(*each, strict=True)]
+
+
+def computed(instruction: Instruction, array: Callable[[int], Array]) -> list[Array]:
+    """The results of the operation's own forward at one step."""
+    operands = [resolved(x, array) for x in instruction.operands]
+    settings = {name: resolved(x, array) for name, x in instruction.settings.items()}
+    out = instruction.primitive.forward(*operands, **settings)
+    return list(out) if isinstance(out, tuple) else [as_array(out)]
+
+
+def axes_of(instruction: Instruction, kinds: Sequence[Kind]) -> tuple[int, ...]:
+    """The axes along which an operation goes, of one step."""
+    shape = kinds[instruction.operands[0].number].shape
+    return places(instruction.primitive.name, instruction.settings["axis"], shape)
+
+
+def _product(a: Steps, b: Steps, out: Array | None, xp: Any) -> Array | None:
+    """A product of matrices at all steps: a single one if the right side is always the same."""
+    if b.array.ndim == 2 and not b.timed:
+        rows = a.array.reshape(-1, a.array.shape[-1])
+        if out is None:
+            return (rows @ b.array).reshape(*a.array.shape[:-1], b.array.shape[-1])
+        xp.matmul(rows, b.array, out=out.reshape(-1, b.array.shape[-1]))
+        return out
+    if a.array.ndim - a.timed == b.array.ndim - b.timed == 2:
+        return a.array @ b.array
+    return None
+
+
+def summed_product(a: Steps, b: Steps, time: int) -> Array:
+    """The sum over all steps of a product of matrices: one product."""
+    if not (a.timed and b.timed):
+        left = a.array if not a.timed else a.summed(time)
+        return left @ (b.summed(time) if not a.timed else b.array)
+    _, rows, inner = a.array.shape
+    columns = b.array.shape[-1]
+    left = a.array.swapaxes(0, 1).reshape(rows, time * inner)
+    return left @ b.array.reshape(time * inner, columns)
+
+
+def summed_sum(instruction: Instruction, x: Steps, kinds: Sequence[Kind], time: int) -> Array:
+    """The sum over all steps of a sum over axes."""
+    keepdims = instruction.settings["keepdims"]
+    axes = axes_of(instruction, kinds)
+    if not x.timed:
+        return x.array.sum(axes, keepdims=keepdims) * time
+    total = x.array.sum((0, *[1 + axis for axis in axes]), keepdims=keepdims)
+    return total[0] if keepdims else total

@@ -1,0 +1,122 @@
+"""What is kept between two scans: plans by what the step does, and workspaces for some steps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from threading import Lock
+from typing import Any
+
+from minigrad.arrays import Array, make_array
+from minigrad.scanning.passes import prepared
+from minigrad.scanning.playing import Plan, Workspace
+from minigrad.scanning.recording import Recording, check_repeatable, differentiated
+
+#: How many plans are kept.
+PLANS = 256
+
+_limit = 1 << 28
+_held = 0
+_plans: OrderedDict[Hashable, Plan] = OrderedDict()
+_free: OrderedDict[Hashable, list[Workspace]] = OrderedDict()
+_lock = Lock()
+
+
+def set_workspace_limit(nbytes: int) -> None:
+    """Set how many bytes of arrays :func:`minigrad.scan` keeps between two calls (256 MiB).
+
+    They are those in which its loops work: fresh memory costs more than much arithmetic. What
+    the tape still needs is not among them, and has no limit. 0 keeps nothing.
+
+    Raises ``ValueError`` for a negative number.
+
+    >>> import minigrad as mg
+    >>> mg.set_workspace_limit(2**30)
+    >>> mg.set_workspace_limit(2**28)
+    """
+    global _limit
+    if nbytes < 0:
+        raise ValueError(f"the limit is a number of bytes of at least 0, not {nbytes}")
+    _limit = nbytes
+    with _lock:
+        _drop_beyond_limit()
+
+
+def take(
+    recording: Recording,
+    again: Callable[[], Recording],
+    wanted: frozenset[int] | None,
+    time: int,
+    reverse: bool,
+    device: str,
+    xp: Any,
+) -> Workspace:
+    """A workspace for what was recorded, for so many steps.
+
+    Args:
+        recording: of the step.
+        again: records it once more, on other values; for a step that is not known yet.
+        wanted: the numbers of the inputs of which there is to be a gradient; ``None`` if there is
+            to be none at all.
+        time, reverse: how many steps are run, and whether from the last to the first.
+        device, xp: those of the arrays.
+
+    Raises ``ScanError`` if the step cannot be played.
+    """
+    global _held
+    key = (recording.program.key(), wanted, device)
+    place = key, time, reverse
+    with _lock:
+        plan = _plans.get(key)
+        if plan is not None:
+            _plans.move_to_end(key)
+            free = _free.get(place)
+            if free:
+                workspace = free.pop()
+                _held -= workspace.nbytes
+                return workspace
+    if plan is None:
+        other = again()
+        check_repeatable(recording, other)
+        plan = planned(recording, other, wanted, device)
+        with _lock:
+            _plans[key] = plan
+            if len(_plans) > PLANS:
+                _plans.popitem(last=False)
+    return Workspace(plan, time, reverse, place, xp)
+
+
+def planned(
+    recording: Recording, other: Recording, wanted: frozenset[int] | None, device: str
+) -> Plan:
+    """The plan of a step that was recorded twice; see :func:`take`."""
+
+    def constant(numbers: Sequence[float], dtype: Any) -> Array:
+        return make_array(numbers, dtype, device, copy=False)
+
+    program = prepared(recording.program, constant)
+    if wanted is not None:
+        program = differentiated(program, (recording.arrays, other.arrays), wanted)
+    return Plan(program)
+
+
+def give_back(workspace: Workspace) -> None:
+    """Keep a workspace for another scan."""
+    global _held
+    workspace.clear()
+    with _lock:
+        _free.setdefault(workspace.place, []).append(workspace)
+        _free.move_to_end(workspace.place)
+        _held += workspace.nbytes
+        _drop_beyond_limit()
+
+
+def _drop_beyond_limit() -> None:
+    """Let go those that were used least recently."""
+    global _held
+    while _held > _limit:
+        place, free = next(iter(_free.items()))
+        if free:
+            _held -= free.pop(0).nbytes
+        else:
+            del _free[place]

@@ -1,0 +1,371 @@
+"""Recording a step: it is run once, on the values of the first step, and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import repeat
+from sys import _getframe
+from typing import Any, NoReturn
+
+from minigrad.arrays import Array, device_of, is_array, watching_draws
+from minigrad.containers import leaves_of, map_leaves
+from minigrad.listing import place
+from minigrad.primitive import Primitive, finished
+from minigrad.scanning.kernels import COPY, resolved
+from minigrad.scanning.program import Instruction, Program, Ref
+from minigrad.slots import CONSTANT, NOTHING, active_tape, new_leaf
+from minigrad.tape import Tape, users_line
+from minigrad.tensor import TapeError, Tensor, describe, operations
+
+#: What a step computes: (x, state) -> (y, state).
+Step = Callable[[Any, Any], tuple[Any, Any]]
+
+
+class ScanError(TapeError):
+    """A step cannot be recorded once and played for every x: it must be run in a loop."""
+
+
+#: The slot of a tensor in a step that is recorded, unless it is a constant: not on any tape.
+_LIVE = 0
+
+
+class Symbol(Tensor):
+    """A tensor inside a step that is recorded: its values stand for those of every step."""
+
+    __slots__ = ()
+
+    def detach(self) -> Tensor:
+        """The same values as a constant."""
+        return Symbol(self.array)
+
+    def _refuse(self, *args: Any, **settings: Any) -> NoReturn:
+        raise ScanError(
+            "a step that is scanned is recorded once and played for every x, so it cannot look at "
+            f"the values of a tensor ({place(users_line(_getframe(1)))}): compute with minigrad's "
+            "operations (mg.where instead of if), or write the loop in Python, as "
+            "minigrad_rnn.unroll(..., unrolled=True) does"
+        )
+
+    def to(self, device: str) -> Tensor:
+        """The tensor itself; it cannot move to another device."""
+        return self if device_of(self.array) == device else self._refuse()
+
+    item = tolist = numpy = _refuse
+    __bool__ = __float__ = __int__ = __index__ = _refuse
+    __array__ = __contains__ = __dlpack__ = __format__ = _refuse
+
+
+class Recorder(Tape):
+    """A tape that notes every operation, of constants too, as instructions of a program.
+
+    Values are told apart by their arrays, all of which are kept alive meanwhile.
+    """
+
+    __slots__ = ("_numbers", "arrays", "generators", "outside", "program", "records")
+
+    def __init__(self, *, records: bool) -> None:
+        super().__init__()
+        self.watched = True
+        #: Whether it is a tape, too, or notes instructions alone.
+        self.records = records
+        if not records:
+            self.base = NOTHING
+        self.program = Program()
+        #: The values of the program, by number.
+        self.arrays: list[Array] = []
+        #: The tensors from outside the step, in the order of ``program.outside``.
+        self.outside: list[Tensor] = []
+        #: The generators that the step has drawn from, in the order of ``program.drawn``.
+        self.generators: list[Any] = []
+        self._numbers: dict[Any, int] = {}
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """In this block all operations are noted, whichever tape records outside of it."""
+        token, watcher = active_tape.set(self), watching_draws.set(self._drawn)
+        try:
+            yield
+        finally:
+            active_tape.reset(token)
+            watching_draws.reset(watcher)
+
+    def given(self, array: Array, numbers: list[int], differentiable: bool = False) -> Symbol:
+        """A symbol of a value that goes into the program; its number is added to ``numbers``."""
+        symbol = Symbol(array[...])
+        if not self.records:
+            symbol.slot = _LIVE if array.dtype.kind == "f" else CONSTANT
+        elif differentiable:
+            symbol.slot = new_leaf(symbol)
+        numbers.append(self._new(symbol.array, id(symbol.array)))
+        return symbol
+
+    def number(self, tensor: Tensor) -> int:
+        """The number of a value, which may come from outside."""
+        return self._ref(tensor.array, tensor.slot).number
+
+    def result(self, tensor: Tensor) -> int:
+        """The number of what the step returns; a copy of what was detached."""
+        ref = self._ref(tensor.array, tensor.slot)
+        if ref.detached and tensor.dtype.kind == "f":
+            copy = self.program.value(tensor.shape, tensor.dtype)
+            self.arrays.append(tensor.array)
+            self.program.instructions.append(Instruction(COPY, (ref,), {}, (copy,)))
+            return copy
+        return ref.number
+
+    def observed(
+        self,
+        primitive: Primitive,
+        slots: Sequence[int],
+        values: Sequence[Any],
+        settings: dict[str, Any],
+        results: list[Tensor],
+    ) -> list[Tensor]:
+        """Note an operation; its results as symbols."""
+        operands = [
+            self._ref(value, slot) if is_array(value) else value
+            for value, slot in zip(values, slots, strict=True)
+        ]
+        if not self.records:
+            live = max(slots, default=CONSTANT) > CONSTANT
+            for result in results:
+                result.slot = _LIVE if live and result.dtype.kind == "f" else CONSTANT
+        plain = {name: self._setting(value) for name, value in settings.items()}
+        numbers = [self._new(result.array, id(result.array)) for result in results]
+        self.program.instructions.append(
+            Instruction(primitive, tuple(operands), plain, tuple(numbers))
+        )
+        return [Symbol(result.array, result.slot) for result in results]
+
+    def _drawn(self, generator: Any, numbers: Array) -> None:
+        self.program.drawn.append(self._new(numbers, id(numbers)))
+        self.generators.append(generator)
+
+    def _new(self, array: Array, key: Any) -> int:
+        self.arrays.append(array)
+        number = self._numbers[key] = self.program.value(array.shape, array.dtype)
+        return number
+
+    def _ref(self, array: Array, slot: int) -> Ref:
+        number = self._numbers.get(id(array))
+        if number is None:  # from outside, where two tensors may share an array
+            number = self._numbers.get((id(array), slot))
+        if number is None:
+            number = self._new(array, (id(array), slot))
+            self.program.outside.append(number)
+            self.outside.append(Tensor(array, slot))
+        # Whether it was detached is known of the step; what it is on this tape is another matter.
+        return Ref(number, slot == CONSTANT and not self.records)
+
+    def _setting(self, value: Any) -> Any:
+        """A setting, where an array is replaced by a reference to it."""
+        if is_array(value):
+            return self._ref(value, CONSTANT)
+        if isinstance(value, tuple | list):
+            return tuple([self._setting(part) for part in value])
+        return value
+
+
+@dataclass
+class Recording:
+    """What was recorded of one step.
+
+    Attributes:
+        program: its instructions.
+        arrays: the values of the program, by number.
+        outside: the tensors that it has used from outside, in the order of ``program.outside``.
+        generators: what it has drawn random numbers from, in the order of ``program.drawn``.
+        y, new_state: what it has returned.
+    """
+
+    program: Program
+    arrays: list[Array]
+    outside: list[Tensor]
+    generators: list[Any]
+    y: Any
+    new_state: Any
+
+
+def record(step: Step, x: Any, state: Any) -> Recording:
+    """Run a step once and note what it computes.
+
+    Raises ``TypeError`` if it does not return a pair of tensors in containers, ``ValueError`` if
+    the state changes its nesting, shapes or dtypes, and ``ScanError`` if it looks at a value.
+    """
+    tape = Recorder(records=False)
+    program = tape.program
+    given_x = map_leaves(lambda name, part: tape.given(part.array, program.xs), x)
+    given_state = map_leaves(lambda name, part: tape.given(part.array, program.states), state)
+    with tape.recording():
+        result = step(given_x, given_state)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"a step returns the pair (y, state), not a {type(result).__name__}")
+    y, new_state = result
+    program.ys = [tape.result(part) for part in _returned(y, "y")]
+    program.new_states = [tape.result(part) for part in _returned(new_state, "the state")]
+    old, new = ([program.kinds[n] for n in ns] for ns in (program.states, program.new_states))
+    if old != new or _frame(state) != _frame(new_state):
+        raise ValueError(
+            "a step keeps the nesting, shapes and dtypes of its state; it was given "
+            f"{_described(state)} and returned {_described(new_state)}"
+        )
+    program.forward = len(program.instructions)
+    return Recording(program, tape.arrays, tape.outside, tape.generators, y, new_state)
+
+
+def check_repeatable(one: Recording, other: Recording) -> None:
+    """Raise ``ScanError`` unless two steps have done the same, to different values."""
+    same = one.program.key() == other.program.key() and all(
+        [
+            a.array is b.array or (a.array == b.array).all()
+            for a, b in zip(one.outside, other.outside, strict=True)
+        ]
+    )
+    if not same:
+        raise ScanError(
+            "a step that is scanned does the same every time that it is called, with minigrad's "
+            "operations; this one has used other numbers or operations the second time (of "
+            "t.array, of a random generator, of a counter?): pass them in xs or in the state, or "
+            "write the loop in Python, as minigrad_rnn.unroll(..., unrolled=True) does"
+        )
+
+
+def differentiated(
+    program: Program, samples: Sequence[Sequence[Array]], wanted: Iterable[int]
+) -> Program:
+    """The program with the gradients of the ``wanted`` values that are given to it.
+
+    It is run on a tape, which is then played back with ``create_graph``: so the rules are noted
+    as the operations are. The values have other numbers then.
+
+    Args:
+        program: of a step.
+        samples: values of its inputs, by number, twice: what depends on them is to differ.
+        wanted: those of its inputs whose gradients are wanted besides that of the state.
+
+    Raises ``ScanError`` if a rule fails, or computes with arrays from elsewhere.
+    """
+    one, other = [_with_gradients(program, arrays, set(wanted)) for arrays in samples]
+    pairs = zip(one.constants.values(), other.constants.values(), strict=False)
+    if one.key() != other.key() or not all([(a == b).all() for a, b in pairs]):
+        raise ScanError(
+            "the gradient of this step cannot be played: the rule of one of its operations looks "
+            "at values, or computes with something other than minigrad's operations"
+        )
+    return one
+
+
+def _with_gradients(program: Program, arrays: Sequence[Array], wanted: set[int]) -> Program:
+    tape = Recorder(records=True)
+    new = tape.program
+    wanted.update(n for n in program.states if program.kinds[n].dtype.kind == "f")
+    constants: list[int] = []
+    values: dict[int, Tensor] = {}
+    for old_numbers, numbers in (
+        (program.xs, new.xs),
+        (program.drawn, new.drawn),
+        (program.states, new.states),
+        (program.outside, new.outside),
+        (list(program.constants), constants),
+    ):
+        for n in old_numbers:
+            array = program.constants[n] if n in program.constants else arrays[n]
+            values[n] = tape.given(array, numbers, n in wanted)
+    given = [*new.xs, *new.states, *new.outside]
+    inputs = [values[n] for n in (*program.xs, *program.states, *program.outside)]
+    outside = len(new.outside)
+    with tape.recording():
+        for each in program.instructions:
+            values |= zip(each.results, _run(each, values), strict=True)
+        new.ys = [tape.number(values[n]) for n in program.ys]
+        new.new_states = [tape.number(values[n]) for n in program.new_states]
+        new.forward = len(new.instructions)
+        targets = []
+        for n in (*program.ys, *program.new_states):
+            seeds: list[int] = []
+            if values[n].slot >= tape.base:
+                targets.append((values[n], tape.given(values[n].array.copy(), seeds, True)))
+            new.seeds.append(seeds[0] if seeds else None)
+        slots = {tensor.slot for tensor in inputs if tensor.slot >= tape.base}
+        try:
+            found = tape.play_back(targets, slots, True, True)
+        except TapeError as error:
+            raise ScanError(f"the gradient of this step cannot be played: {error}") from error
+    for number, tensor in zip(given, inputs, strict=True):
+        if tensor.slot in found:
+            new.gradients[number] = tape.number(found[tensor.slot])
+    # Arrays that the rules make by themselves, zeros for instance, are the same in every call.
+    constants += new.outside[outside:]
+    new.constants = {n: tape.arrays[n] for n in constants}
+    return new
+
+
+def loop(
+    program: Program,
+    xs: Sequence[Tensor],
+    drawn: Sequence[Array],
+    states: Sequence[Tensor],
+    outside: Sequence[Tensor],
+    reverse: bool,
+) -> list[Tensor]:
+    """Run the step's operations for every x; the y of all steps, and the last state.
+
+    All that they use is what it was when the step was recorded.
+    """
+    steps = zip(*[operations["unstack"](x) for x in xs], strict=True)
+    draws = zip(*drawn, strict=True) if drawn else repeat(())
+    values = dict(zip(program.outside, outside, strict=True))
+    # A state that the step hands on as it is, is a result of the loop all the same.
+    states = [_itself(state) for state in states]
+    ys: list[list[Tensor]] = []
+    for x, numbers in [*zip(steps, draws, strict=False)][:: -1 if reverse else 1]:
+        values |= zip(program.xs, x, strict=True)
+        values |= zip(program.drawn, map(Tensor, numbers), strict=True)
+        values |= zip(program.states, states, strict=True)
+        for each in program.instructions:
+            values |= zip(each.results, _run(each, values), strict=True)
+        ys.append([values[n] for n in program.ys])
+        states = [values[n] for n in program.new_states]
+    columns = zip(*ys[:: -1 if reverse else 1], strict=True)
+    return [*[operations["stack"](each) for each in columns], *states]
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return operations["scale_gradient"](tensor, 1.0) if tensor.dtype.kind == "f" else tensor
+
+
+def _run(instruction: Instruction, values: dict[int, Tensor]) -> Sequence[Tensor]:
+    """Run an instruction as an operation, so that the tape records it."""
+
+    def array(number: int) -> Array:
+        return values[number].array
+
+    primitive = instruction.primitive
+    slots = [
+        values[x.number].slot if isinstance(x, Ref) and not x.detached else CONSTANT
+        for x in instruction.operands
+    ]
+    operands = [resolved(x, array) for x in instruction.operands]
+    settings = {name: resolved(x, array) for name, x in instruction.settings.items()}
+    made = finished(primitive, slots, operands, settings, primitive.forward(*operands, **settings))
+    return made if isinstance(made, tuple) else (made,)
+
+
+def _returned(tree: Any, name: str) -> list[Tensor]:
+    """The tensors that a step has returned."""
+    parts: list[Tensor] = leaves_of(tree)
+    for part in parts:
+        if not isinstance(part, Tensor):
+            raise TypeError(f"{name} of a step is of tensors, not of a {type(part).__name__}")
+    return parts
+
+
+def _frame(tree: Any) -> Any:
+    return map_leaves(lambda name, part: None, tree)
+
+
+def _described(tree: Any) -> str:
+    parts = [describe(part) for part in leaves_of(tree)]
+    return parts[0] if isinstance(tree, Tensor) else f"({', '.join(parts)})"

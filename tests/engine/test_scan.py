@@ -1,0 +1,522 @@
+"""Scan: a step recorded once and played, against the loop of Python that it stands for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import Tensor, nn
+from minigrad.containers import leaves_of, map_leaves
+from minigrad.scanning import pool
+from minigrad.testing import check_gradients, strategies
+
+Step = Callable[[Any, Any], tuple[Any, Any]]
+
+TIME, BATCH, WIDTH = 5, 2, 4
+
+
+def leaf(*shape: int, seed: int = 0) -> Tensor:
+    """Random numbers that want a gradient."""
+    return mg.tensor(np.random.default_rng(seed).normal(size=shape), requires_grad=True)
+
+
+def loop(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+    """What is to come out."""
+    ys: list[Any] = []
+    time = leaves_of(xs)[0].shape[0]
+    for t in range(time)[:: -1 if reverse else 1]:
+        y, state = step(map_leaves(lambda name, part: part[t], xs), state)  # noqa: B023
+        ys.append(y)
+    if reverse:
+        ys.reverse()
+    columns = iter([mg.stack(each) for each in zip(*map(leaves_of, ys), strict=True)])
+    return map_leaves(lambda name, part: next(columns), ys[0]), state
+
+
+def derivatives(
+    run: Callable[..., tuple[Any, Any]], step: Step, state: Any, xs: Any, sources: Sequence[Tensor]
+) -> list[np.ndarray]:
+    """Values, and the first and second order of a function of all of them."""
+    with mg.Tape() as tape:
+        results = leaves_of(run(step, state, xs))
+        rng = np.random.default_rng(7)
+        loss = sum(
+            (part * part * mg.tensor(rng.normal(size=part.shape))).sum()
+            for part in results
+            if part.dtype == "float64"
+        )
+        plain = tape.gradient(loss, sources, retain=True, unconnected="zero")
+        first = tape.gradient(loss, sources, create_graph=True, unconnected="zero")
+        second = tape.gradient(sum((g * g).sum() for g in first), sources, unconnected="zero")
+    return [part.numpy() for part in (*results, *plain, *first, *second)]
+
+
+def assert_is_the_loop(step: Step, state: Any, xs: Any, *parameters: Tensor) -> None:
+    given = [*leaves_of(xs), *leaves_of(state), *parameters]
+    sources = [tensor for tensor in given if tensor.requires_grad]
+    for reverse in (False, True):
+
+        def run(f: Any) -> Any:
+            return lambda *args: f(*args, reverse=reverse)  # noqa: B023
+
+        played = derivatives(run(mg.scan), step, state, xs, sources)
+        looped = derivatives(run(loop), step, state, xs, sources)
+        for ours, theirs in zip(played, looped, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+# --------------------------------------------------------------------------------------
+# The same as the loop
+# --------------------------------------------------------------------------------------
+
+w = leaf(seed=1)
+W = leaf(WIDTH, WIDTH, seed=2)
+table = leaf(6, WIDTH, seed=3)
+h0 = leaf(BATCH, WIDTH, seed=4)
+sequence = leaf(TIME, BATCH, WIDTH, seed=5)
+numbers = leaf(TIME, seed=6)
+tokens = mg.tensor(np.random.default_rng(0).integers(0, 6, (TIME, BATCH)))
+
+
+def weighted_sum(x: Any, h: Any) -> Any:
+    return w * h + x, w * h + x
+
+
+def elman(x: Any, h: Any) -> Any:
+    h = mg.tanh(x + h @ W)
+    return h, h
+
+
+def with_a_readout(x: Any, h: Any) -> Any:
+    h = mg.tanh(x + h @ W)
+    return mg.softmax(h @ table.T), h
+
+
+def of_tokens(token: Any, h: Any) -> Any:
+    h = mg.sigmoid(table[token] + h @ W)
+    return {"sum": h.sum(axis=-1), "best": mg.argmax(h, axis=-1)}, h
+
+
+def with_a_memory(token: Any, state: Any) -> Any:
+    h, memory = state
+    weights = mg.softmax(h @ memory.T)
+    h = mg.tanh(weights @ memory + table[token])
+    return (h[:, :2], weights), (h, memory)
+
+
+def counting(x: Any, state: Any) -> Any:
+    h, n = state
+    n = n + 1
+    h = mg.tanh(h @ W) * mg.where(n > 2, 1.0, 0.5) + x
+    return h, (h, n)
+
+
+def reshaping(x: Any, h: Any) -> Any:
+    y = mg.stack([x, h], axis=1).mean(axis=1)
+    y = mg.concatenate([y[:, :1], mg.relu(y[:, 1:])], axis=1)
+    z = mg.where(y > 0.1, y, 2.0 * y).reshape((-1, 2)).T.reshape((BATCH, WIDTH))
+    return z, 0.5 * z + mg.max(z, axis=1, keepdims=True)
+
+
+def gated(x: Any, h: Any) -> Any:
+    """Parts that are squashed alike, neighbours of two values, and one that is not squashed."""
+    a, b, c, d = mg.split(h @ W, 4, axis=-1)
+    e, f, g, k = mg.split(x, 4, axis=-1)
+    z = mg.concatenate([mg.sigmoid(a + e), mg.sigmoid(b + f), mg.tanh(c + g), d - k], axis=-1)
+    return z, z
+
+
+def normalised(x: Any, h: Any) -> Any:
+    h = (h @ W) + x
+    centred = h - h.mean(axis=-1, keepdims=True)
+    return h, centred / mg.sqrt((centred * centred).mean(axis=-1, keepdims=True) + 1e-5)
+
+
+STEPS: dict[str, tuple[Any, ...]] = {
+    "numbers": (weighted_sum, leaf(seed=8), numbers, w),
+    "elman": (elman, h0, sequence, W),
+    "a readout": (with_a_readout, h0, sequence, W, table),
+    "tokens": (of_tokens, h0, tokens, W, table),
+    "a memory": (with_a_memory, (h0, leaf(5, WIDTH, seed=9)), tokens, table),
+    "a counter": (counting, (h0, mg.tensor(0)), sequence, W),
+    "other shapes": (reshaping, h0, sequence),
+    "gates": (gated, h0, sequence, W),
+    "normalised": (normalised, h0, sequence, W),
+    "constant x": (elman, h0, sequence.detach(), W),
+    "constant state": (elman, h0.detach(), sequence, W),
+    "nothing": (lambda x, h: (x, h), h0, sequence),
+    "a delay": (lambda x, h: (h, x), h0, sequence),
+    "a swap": (lambda x, s: (s[0] * s[1], (s[1], s[0] + x)), (h0, h0), sequence),
+    "the same for ever": (lambda x, h: (w * 1.0, W[0] * w), leaf(WIDTH), sequence, w, W),
+    "no y": (lambda x, h: ((), mg.tanh(x + h)), h0, sequence),
+    "y twice": (lambda x, h: ((h, h), mg.tanh(x + h)), h0, sequence),
+    "several x": (
+        lambda x, h: (x["a"] * h, mg.tanh(h + x["b"][0])),
+        h0,
+        {"a": sequence, "b": (leaf(TIME, WIDTH, seed=10),)},
+    ),
+    "a detached y": (lambda x, h: (mg.tanh(h + x).detach(), mg.tanh(h @ W)), h0, sequence, W),
+    "a detached state": (lambda x, h: (h * x, mg.tanh(x + h @ W).detach()), h0, sequence, W),
+    "detached inside": (lambda x, h: (h, mg.tanh(x + h.detach() @ W) * h), h0, sequence, W),
+    "rounded": (lambda x, h: (h, mg.tanh(x * mg.round(h) + h @ W)), h0, sequence, W),
+    "one weight in many places": (
+        lambda x, h: (h @ W.T, mg.tanh(x @ W + h @ W - (h * w) @ W.T)),
+        h0,
+        sequence,
+        W,
+        w,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_values_and_two_orders_of_gradients_are_those_of_the_loop(name: str) -> None:
+    assert_is_the_loop(*STEPS[name])
+
+
+@pytest.mark.parametrize("time", [1, 2, 3])
+def test_few_steps(time: int) -> None:
+    assert_is_the_loop(gated, h0, leaf(time, BATCH, WIDTH), W)
+
+
+@pytest.mark.parametrize("large", [0, 1 << 30])
+def test_what_is_computed_in_the_loop_or_before_is_the_same(
+    large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minigrad.scanning.playing.LARGE", large)
+    monkeypatch.setattr(pool, "_plans", type(pool._plans)())
+    monkeypatch.setattr(pool, "_free", type(pool._free)())
+    for each in ("elman", "gates", "normalised", "a memory"):
+        assert_is_the_loop(*STEPS[each])
+
+
+@given(data=st.data())
+def test_any_program_can_be_a_step(data: st.DataObject) -> None:
+    program = data.draw(strategies.programs(dtype="float64"))
+    *_, h = program.inputs
+    xs = [mg.tensor(np.stack([x.numpy()] * 3), requires_grad=True) for x in program.inputs[:-1]]
+
+    def step(x: Any, h: Any) -> Any:
+        return program(*x, h), h
+
+    if xs:
+        given = [*xs, h]
+        ours = derivatives(mg.scan, step, h, xs, given)
+        for one, other in zip(ours, derivatives(loop, step, h, xs, given), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_it_passes_the_gradient_check() -> None:
+    def f(state: Tensor, xs: Tensor, weight: Tensor) -> Any:
+        return mg.scan(lambda x, h: (mg.tanh(h @ weight), mg.sigmoid(x + h @ weight)), state, xs)
+
+    check_gradients(f, h0, sequence, W)
+
+
+def test_random_numbers_are_those_of_the_loop() -> None:
+    found = []
+    for run in (mg.scan, loop):
+        drop, other = nn.Dropout(0.5, rng=0), nn.Dropout(0.2, rng=1)
+
+        def step(x: Any, h: Any) -> Any:
+            h = mg.tanh(drop(x) + other(h @ W))  # noqa: B023
+            return drop(h), h  # noqa: B023
+
+        found.append(derivatives(run, step, h0, sequence, [h0, sequence, W]))
+        found[-1].append(np.array([drop.rng.random(), other.rng.random()]))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_float32_stays_float32() -> None:
+    xs, state = mg.tensor(sequence.numpy(), "float32"), mg.tensor(h0.numpy(), "float32")
+    weight = mg.tensor(W.numpy(), "float32", requires_grad=True)
+    with mg.Tape() as tape:
+        ys, last = mg.scan(lambda x, h: (mg.sigmoid(x + h @ weight),) * 2, state, xs)
+    assert ys.dtype == last.dtype == tape.gradient(last, weight, seed=state).dtype == "float32"
+
+
+# --------------------------------------------------------------------------------------
+# On the tape
+# --------------------------------------------------------------------------------------
+
+
+def test_it_is_one_entry_that_says_what_it_is_and_holds() -> None:
+    with mg.Tape() as tape:
+        mg.scan(elman, h0, sequence)
+        assert len(tape) == 2  # ys and the last state
+        assert "scan(leaf a, leaf b, leaf c, run=elman)" in str(tape)
+        assert str(tape).splitlines()[2].endswith("mg.scan(elman, h0, sequence)")
+    assert tape.nbytes >= TIME * BATCH * WIDTH * 8
+
+
+def test_without_a_tape_there_is_nothing_to_differentiate() -> None:
+    ys, last = mg.scan(elman, h0, sequence)
+    assert not ys.requires_grad
+    assert not last.requires_grad
+    np.testing.assert_allclose(ys.numpy(), loop(elman, h0, sequence)[0].numpy(), atol=1e-14)
+
+
+def test_a_cut_between_two_scans_makes_the_first_a_constant() -> None:
+    found = []
+    for run in (mg.scan, loop):
+        with mg.Tape() as tape:
+            _, state = run(elman, h0, sequence)
+            mark = tape.mark()
+            ys, _ = run(elman, state, sequence)
+            tape.cut(mark)
+            found.append(tape.gradient(ys.sum(), W).numpy())
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+
+
+def test_several_scans_of_the_same_step_do_not_disturb_each_other() -> None:
+    found = []
+    for run in (mg.scan, loop):
+        with mg.Tape() as tape:
+            state, ys = h0, sequence
+            for _ in range(3):
+                ys, state = run(elman, state, ys)
+            first = tape.gradient(ys.sum(), [W, h0, sequence], retain=True)
+            again = tape.gradient(ys.sum() + state.sum(), [W, h0, sequence])
+        found.append([g.numpy() for g in (*first, *again)])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_the_gradient_is_that_of_the_values_that_were_used() -> None:
+    weight = mg.tensor(W.numpy(), requires_grad=True)
+
+    def step(x: Any, h: Any) -> Any:
+        return h, mg.tanh(x + h @ weight)
+
+    with mg.Tape() as tape:
+        _, last = mg.scan(step, h0, sequence)
+        exact = tape.gradient(last.sum(), weight, retain=True)
+        weight.rebind(2.0 * weight.detach())
+        np.testing.assert_array_equal(
+            tape.gradient(last.sum(), weight, retain=True).numpy(), exact.numpy()
+        )
+        graph = tape.gradient(last.sum(), weight, create_graph=True)
+    np.testing.assert_allclose(graph.numpy(), exact.numpy(), rtol=1e-12)
+
+
+def test_a_program_is_used_again_with_other_tensors_and_another_function() -> None:
+    def step_with(weight: Tensor) -> Step:
+        return lambda x, h: (h, mg.tanh(x + h @ weight))
+
+    for seed in range(3):
+        weight = leaf(WIDTH, WIDTH, seed=seed)
+        assert_is_the_loop(step_with(weight), h0, sequence, weight)
+
+
+def test_checkpoints_and_forward_mode() -> None:
+    def f(weight: Tensor) -> Tensor:
+        ys, _ = mg.scan(lambda x, h: (h, mg.tanh(x + h @ weight)), h0.detach(), sequence.detach())
+        return (ys * ys).sum()
+
+    exact = mg.grad(f)(W).numpy()
+    np.testing.assert_allclose(mg.grad(mg.checkpoint(f))(W).numpy(), exact, rtol=1e-12)
+    _, slope = mg.jvp(f, (W,), (mg.tensor(np.ones((WIDTH, WIDTH))),))
+    np.testing.assert_allclose(slope.item(), exact.sum(), rtol=1e-11)
+
+
+def test_debug_finds_the_operation_of_the_step() -> None:
+    def step(x: Any, h: Any) -> Any:
+        return h, mg.log(h - 100.0)
+
+    found = pytest.raises(FloatingPointError, match=r"the result of log, .*test_scan\.py")
+    with np.errstate(invalid="ignore"), found, mg.debug(), mg.Tape():
+        mg.scan(step, h0, sequence)
+
+
+def test_threads() -> None:
+    expected = derivatives(loop, elman, h0, sequence, [W])
+    found: list[list[np.ndarray]] = []
+
+    def work() -> None:
+        with mg.device(W.device):
+            for _ in range(5):
+                found.append(derivatives(mg.scan, elman, h0, sequence, [W]))
+
+    threads = [Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 20
+    for each in found:
+        for ours, theirs in zip(each, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+# --------------------------------------------------------------------------------------
+# Memory
+# --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_free", type(pool._free)())
+    monkeypatch.setattr(pool, "_held", 0)
+
+
+@pytest.mark.usefixtures("empty_pool")
+def test_a_workspace_is_kept_and_used_again(no_collector: None) -> None:
+    with mg.Tape() as tape:
+        _, last = mg.scan(elman, h0, sequence)
+        assert pool._held == 0
+        tape.gradient(last.sum(), W)
+    held = pool._held
+    assert held > 0
+    for _ in range(3):
+        with mg.Tape() as tape:
+            _, last = mg.scan(elman, h0, sequence)
+            tape.gradient(last.sum(), W)
+    assert pool._held == held
+    with mg.Tape():  # never read
+        mg.scan(elman, h0, sequence)
+        mg.scan(elman, h0, sequence)
+    gc.collect()
+    assert pool._held > held
+
+
+@pytest.mark.usefixtures("empty_pool")
+def test_no_more_is_kept_than_the_limit() -> None:
+    try:
+        mg.set_workspace_limit(0)
+        mg.scan(elman, h0, sequence)
+        assert pool._held == 0
+        one = 8 * (TIME + 1) * BATCH * WIDTH
+        mg.set_workspace_limit(20 * one)
+        for time in range(1, 30):
+            mg.scan(elman, h0, leaf(time, BATCH, WIDTH))
+            assert pool._held <= 20 * one
+        assert pool._held > 10 * one
+        mg.set_workspace_limit(0)
+        assert pool._held == 0
+    finally:
+        mg.set_workspace_limit(1 << 28)
+    with pytest.raises(ValueError, match="at least 0, not -1"):
+        mg.set_workspace_limit(-1)
+
+
+# --------------------------------------------------------------------------------------
+# What is refused
+# --------------------------------------------------------------------------------------
+
+
+def branches(x: Any, h: Any) -> Any:
+    return (h, h + x) if h.sum() > 0 else (h, h)
+
+
+LOOKING: dict[str, Step] = {
+    "bool": branches,
+    "float": lambda x, h: (h, h * float(x[0, 0])),
+    "item": lambda x, h: (h, h * x.sum().item()),
+    "numpy": lambda x, h: (h, h + mg.tensor(x.numpy())),
+    "int": lambda x, h: (h, h * int(h[0, 0])),
+    "tolist": lambda x, h: (h, h * x.tolist()[0][0]),
+    "in": lambda x, h: (h, h * (1.0 in x)),
+    "np.asarray": lambda x, h: (h, h + mg.tensor(np.asarray(x))),
+}
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_step_that_looks_at_values_is_refused_with_its_line(name: str) -> None:
+    with pytest.raises(
+        mg.ScanError, match=r"cannot look at the values of a tensor \(.*test_scan\.py:\d+.*mg.where"
+    ):
+        mg.scan(LOOKING[name], h0, sequence)
+
+
+def with_an_array() -> Step:
+    return lambda x, h: (h, h + x * mg.asarray(x.array * x.array))
+
+
+def with_other_random_numbers() -> Step:
+    rng = np.random.default_rng(0)
+    return lambda x, h: (h, h + x * mg.tensor(rng.normal(size=(BATCH, WIDTH))))
+
+
+def with_a_counter() -> Step:
+    calls: list[int] = []
+
+    def step(x: Any, h: Any) -> Any:
+        calls.append(1)
+        return h, h + float(len(calls)) * x
+
+    return step
+
+
+@pytest.mark.parametrize("make", [with_an_array, with_other_random_numbers, with_a_counter])
+def test_a_step_that_does_something_else_every_time_is_refused(make: Callable[[], Step]) -> None:
+    with mg.Tape(), pytest.raises(mg.ScanError, match="does the same every time that it is called"):
+        mg.scan(make(), h0, sequence)
+
+
+def test_a_rule_that_computes_with_arrays_is_refused() -> None:
+    @mg.primitive
+    def doubled(x: Any, /) -> Any:
+        return 2.0 * x
+
+    def rule(g: Any, x: Any) -> Any:
+        array: Any = getattr(x, "array", x)
+        return g * mg.asarray(array * array)
+
+    def step(x: Any, h: Any) -> Any:
+        return h, doubled(h) + x
+
+    doubled.rules(x=rule)
+    mg.scan(step, h0, sequence)
+    with mg.Tape(), pytest.raises(mg.ScanError, match="something other than minigrad's operations"):
+        mg.scan(step, h0, sequence)
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "message"),
+    [
+        (lambda x, h: h, TypeError, r"returns the pair \(y, state\), not a "),
+        (lambda x, h: (h, 1.0), TypeError, "the state of a step is of tensors, not of a float"),
+        (lambda x, h: (None, h), TypeError, "y of a step is of tensors, not of a NoneType"),
+        (lambda x, h: (h, h[:1]), ValueError, r"was given \(2, 4\) float64 and returned \(1, 4\)"),
+        (lambda x, h: (h, h.astype("float32")), ValueError, "returned .* float32"),
+        (lambda x, h: (h, (h, h)), ValueError, "a step keeps the nesting"),
+    ],
+)
+def test_a_step_that_does_not_fit_is_refused(
+    step: Step, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        mg.scan(step, h0, sequence)
+
+
+@pytest.mark.parametrize(
+    "xs", [mg.tensor(1.0), mg.tensor(np.ones((0, 2))), (sequence, sequence[:2]), ()]
+)
+def test_sequences_without_steps_or_of_different_lengths_are_refused(xs: Any) -> None:
+    with pytest.raises(ValueError, match="xs have time first, and all as many steps, at least one"):
+        mg.scan(elman, h0, xs)
+
+
+def test_a_gradient_that_has_no_second_order_is_refused() -> None:
+    @mg.primitive
+    def doubled(x: Any, /) -> Any:
+        return 2.0 * x
+
+    def rule(g: Any) -> Any:
+        if isinstance(g, Tensor):
+            raise mg.TapeError("this has no second order")
+        return 2.0 * g
+
+    doubled.rules(x=rule)
+    with mg.Tape(), pytest.raises(mg.ScanError, match="cannot be played: this has no second"):
+        mg.scan(lambda x, h: (h, doubled(h) + x), h0, sequence)
+    mg.scan(lambda x, h: (h, doubled(h) + x), h0, sequence)
