@@ -32,6 +32,13 @@ from minigrad_rnn.clipping import (
 from minigrad_rnn.ctc import Labelling, ctc_beam_search, ctc_greedy_decode, ctc_loss
 from minigrad_rnn.decoding import Hypothesis, beam_search, sample
 from minigrad_rnn.diagnostics import check_all_received_grad
+from minigrad_rnn.forecasting import (
+    Scaler,
+    Windows,
+    conformal_margin,
+    fill_forward,
+    fill_missing,
+)
 from minigrad_rnn.layers import GRU, LSTM, RNN, Recurrent
 from minigrad_rnn.sequences import (
     Batches,
@@ -75,7 +82,9 @@ __all__ = [
     "NormClipper",
     "RNNCell",
     "Recurrent",
+    "Scaler",
     "Stream",
+    "Windows",
     "ZClip",
     "beam_search",
     "bucket_by_length",
@@ -85,12 +94,15 @@ __all__ = [
     "clip_grad_norm_per_tensor_",
     "clip_grad_value_",
     "clip_gradient",
+    "conformal_margin",
     "ctc_beam_search",
     "ctc_greedy_decode",
     "ctc_loss",
     "datasets",
     "detach_state",
     "features",
+    "fill_forward",
+    "fill_missing",
     "init",
     "interchange",
     "lengths_to_mask",

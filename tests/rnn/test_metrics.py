@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, inf, log, sqrt
+from math import exp, inf, log, nan, sqrt
 from typing import Any
 
 import pytest
@@ -246,3 +246,26 @@ def test_what_cannot_be_compared_is_refused() -> None:
         metrics.bleu([["a"]], [["a"]], smoothing="floor")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="order is at least 1 and beta above 0, not 6 and 0"):
         metrics.chrf(["a"], ["a"], beta=0.0)
+
+
+# --------------------------------------------------------------------------------------
+# Forecasts
+# --------------------------------------------------------------------------------------
+
+
+def test_mean_absolute_error_is_of_the_targets_that_are_there() -> None:
+    predictions = [[1.0, 2.0, 3.0], [0.0, 0.0, 5.0]]
+    targets = [[2.0, nan, 6.0], [nan, nan, 5.0]]
+    assert metrics.mean_absolute_error(predictions, targets) == pytest.approx(4 / 3)
+    assert metrics.mean_absolute_error(predictions, targets, axis=1).tolist() == [2.0, 0.0]
+    assert metrics.mean_absolute_error(1.0, [0.0, 3.0]) == 1.5
+    with pytest.raises(ValueError, match="there is nothing to average"):
+        metrics.mean_absolute_error(predictions, targets, axis=0)
+
+
+def test_coverage_is_the_share_within_both_ends() -> None:
+    targets = [0.0, 0.5, 1.0, 1.5, -0.1, nan]
+    assert metrics.coverage(0.0, 1.0, targets) == pytest.approx(0.6)
+    assert metrics.coverage([[0.0], [0.5]], 1.0, targets, axis=1).tolist() == [0.6, 0.4]
+    with pytest.raises(ValueError, match="there is nothing to average"):
+        metrics.coverage([0.0], [1.0], [nan])
