@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent.parent / "tests"
-sys.path[:0] = [str(TESTS / "engine"), str(TESTS / "testing")]
+sys.path[:0] = [str(TESTS), str(TESTS / "engine"), str(TESTS / "testing")]
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st

@@ -5,6 +5,7 @@
     python examples/text_generation.py --interactive           # writes on from what you type
     python examples/text_generation.py --study                 # compares cells and truncations
     python examples/text_generation.py --text my_book.txt --cell gru --k1 32 --k2 128
+    python examples/text_generation.py --quick                 # only to see that it runs
 
 The network reads character after character and predicts the next one. It is trained by
 truncated backpropagation through time: every k1 characters, gradients flow back through the
@@ -16,21 +17,28 @@ likeliest characters alone (--top-k, --top-p); --beam searches for the likeliest
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
-import json
-import signal
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from math import cos, gcd, isfinite, pi
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
+from settings import (
+    at_least,
+    check_data,
+    checkpoint,
+    conclude,
+    load_checkpoint,
+    metadata,
+    parser,
+    positive,
+    run,
+    setting,
+    start,
+)
 
 import minigrad as mg
 import minigrad_rnn as rnn
@@ -40,46 +48,36 @@ from minigrad_rnn.metrics import bits_per_character
 LAYERS = {"lstm": rnn.LSTM, "gru": rnn.GRU, "rnn": rnn.RNN}
 HELD_OUT_PLAYS = ("othello", "timon-of-athens")
 HELD_OUT_SHARE = 0.05
-#: Options that decide how a sample is drawn, by their names in :meth:`Training.write`.
+#: The figure that is shown, and drawn.
+BITS = "bits per character"
+#: Options that decide how a sample is drawn, by their names in :meth:`CharacterModel.write`.
 SAMPLING = ("temperature", "top_k", "top_p")
 
 
-@dataclasses.dataclass
+@dataclass
 class Settings:
     """What decides the numbers of a run; it is stored in the checkpoint."""
 
-    text: str = "shakespeare"
-    cell: str = "lstm"
-    hidden: int = 192
-    embedding: int = 64
-    layers: int = 1
-    dropout: float = 0.0
-    batch: int = 32
-    k1: int = 64
-    k2: int = 64
-    lr: float = 5e-3
-    clip: float = 1.0
-    updates: int = 2000
-    seed: int = 0
+    text: str = setting(
+        "shakespeare", "'shakespeare', 'python' (the standard library's source), or a UTF-8 file"
+    )
+    cell: str = setting("lstm", "the kind of recurrence", choices=sorted(LAYERS))
+    hidden: int = setting(192, "features of the state")
+    embedding: int = setting(64, "features of a character")
+    layers: int = setting(1, "recurrent layers, one above the other")
+    dropout: float = setting(0.0, "probability of dropping an output of a layer")
+    batch: int = setting(32, "rows of the text that are read in parallel")
+    k1: int = setting(64, "characters between two updates")
+    k2: int = setting(64, "characters that a gradient reaches back")
+    lr: float = setting(5e-3, "learning rate at the start; it falls to 0 along a cosine")
+    clip: float = setting(1.0, "largest norm of the gradient")
+    updates: int = setting(2000, "updates in all")
+    every: int = setting(500, "updates between evaluations, samples and checkpoints")
+    seed: int = setting(0, "of the initial values and samples", minimum=0)
 
 
-class CharacterModel(nn.Module):
-    """Characters in, scores for the next character out."""
-
-    def __init__(self, characters: int, settings: Settings, rng: np.random.Generator) -> None:
-        s = settings
-        self.embedding = nn.Embedding(characters, s.embedding, rng=rng)
-        between = s.dropout if s.layers > 1 else 0.0
-        self.recurrent = LAYERS[s.cell](
-            s.embedding, s.hidden, num_layers=s.layers, dropout=between, rng=rng
-        )
-        self.dropout = nn.Dropout(s.dropout, rng=rng)
-        self.decoder = nn.Linear(s.hidden, characters, rng=rng)
-
-    def forward(self, characters: Any, state: Any = None) -> tuple[Tensor, Any]:
-        """integers (time, batch) and a state to scores (time, batch, characters), new state"""
-        ys, state = self.recurrent(self.embedding(characters), state)
-        return self.decoder(self.dropout(ys)), state
+#: A run that shows that the program works, not what the network can learn.
+QUICK = {"hidden": 32, "embedding": 16, "updates": 40, "every": 20}
 
 
 # --------------------------------------------------------------------------------------
@@ -87,28 +85,35 @@ class CharacterModel(nn.Module):
 # --------------------------------------------------------------------------------------
 
 
+class Alphabet:
+    """The characters that the network knows, and their numbers."""
+
+    def __init__(self, characters: str) -> None:
+        self.characters = characters
+        self.numbers = {character: i for i, character in enumerate(characters)}
+        #: What to begin with where there is no prompt: a new line, if the text has any.
+        self.beginning = "\n" if "\n" in characters else characters[0]
+
+    def encode(self, text: str) -> np.ndarray:
+        """The number of every character."""
+        try:
+            return np.array([self.numbers[character] for character in text], dtype=np.int64)
+        except KeyError as error:
+            raise ValueError(
+                f"the character {error.args[0]!r} does not occur in the text that was learned, so "
+                "the network does not know it"
+            ) from None
+
+
 class Corpus:
     """A text to learn from and one held out, as numbers."""
 
     def __init__(self, training: str, held_out: str, name: str) -> None:
         self.name = name
-        self.characters = "".join(sorted(set(training + held_out)))
-        #: What to begin with where there is no prompt: a new line, if the text has any.
-        self.beginning = "\n" if "\n" in self.characters else self.characters[0]
+        self.alphabet = Alphabet("".join(sorted(set(training + held_out))))
         self.digest = hashlib.sha256((training + held_out).encode()).hexdigest()
-        self.training = self.encode(training)
-        self.held_out = self.encode(held_out)
-
-    def encode(self, text: str) -> np.ndarray:
-        """The number of every character."""
-        numbers = {character: i for i, character in enumerate(self.characters)}
-        try:
-            return np.array([numbers[character] for character in text], dtype=np.int64)
-        except KeyError as error:
-            raise ValueError(
-                f"the character {error.args[0]!r} does not occur in the text ({self.name}), so "
-                "the network does not know it"
-            ) from None
+        self.training = self.alphabet.encode(training)
+        self.held_out = self.alphabet.encode(held_out)
 
 
 def load_corpus(choice: str) -> Corpus:
@@ -141,71 +146,32 @@ def load_corpus(choice: str) -> Corpus:
 
 
 # --------------------------------------------------------------------------------------
-# Training
+# The network
 # --------------------------------------------------------------------------------------
 
 
-class Training:
-    """All that changes while the network learns, and can be saved and resumed."""
+class CharacterModel(nn.Module):
+    """Characters in, scores for the next character out."""
 
-    def __init__(self, settings: Settings, corpus: Corpus, device: str) -> None:
-        self.settings = settings
-        self.corpus = corpus
-        self.rng = np.random.default_rng(settings.seed)
-        self.model = CharacterModel(len(corpus.characters), settings, self.rng).to(device)
-        self.optimizer: mg.optim.Optimizer = mg.optim.Adam(
-            self.model.named_parameters(), lr=settings.lr
+    def __init__(self, alphabet: Alphabet, settings: Settings, rng: np.random.Generator) -> None:
+        s, count = settings, len(alphabet.characters)
+        self.alphabet = alphabet
+        self.embedding = nn.Embedding(count, s.embedding, rng=rng)
+        between = s.dropout if s.layers > 1 else 0.0
+        self.recurrent = LAYERS[s.cell](
+            s.embedding, s.hidden, num_layers=s.layers, dropout=between, rng=rng
         )
-        self.stream = rnn.Stream(corpus.training, settings.batch)
-        self.truncated = rnn.TBPTT(settings.k1, settings.k2)
-        self.device = device
-        self.state: Any = None
-        self.history: dict[str, list[float]] = {"loss": [], "norm": [], "held_out": []}
-        self.seconds = 0.0
+        self.dropout = nn.Dropout(s.dropout, rng=rng)
+        self.decoder = nn.Linear(s.hidden, count, rng=rng)
 
-    def windows(self) -> Iterator[tuple[float, float]]:
-        """Train until the settings' number of updates; yields loss and gradient norm of each."""
-        s = self.settings
-        part = gcd(s.k1, s.k2)  # characters that are computed in one go
-        with self.truncated:
-            while self.optimizer.steps < s.updates:
-                inputs, targets, fresh = self.stream.window(part)
-                if fresh:
-                    self.state = None
-                scores, self.state = self.model(self.place(inputs), self.state)
-                loss = self.truncated.step(
-                    nn.cross_entropy(scores, self.place(targets)), steps=part
-                )
-                if loss is None:
-                    continue
-                norm = rnn.clip_grad_norm_(self.model.parameters(), s.clip)
-                self.optimizer.lr = s.lr * (0.5 + 0.5 * cos(pi * self.optimizer.steps / s.updates))
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                self.history["loss"].append(loss.item())
-                self.history["norm"].append(norm.item())
-                yield self.history["loss"][-1], self.history["norm"][-1]
+    def forward(self, characters: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """integers (time, batch) and a state to scores (time, batch, characters), new state"""
+        ys, state = self.recurrent(self.embedding(characters), state)
+        return self.decoder(self.dropout(ys)), state
 
     def place(self, numbers: np.ndarray) -> Tensor:
-        """Numbers on the device."""
-        return mg.asarray(numbers, device=self.device)
-
-    def held_out_bits(self) -> float:
-        """Bits per character on the held-out text."""
-        part = 128
-        rows = max(1, min(64, len(self.corpus.held_out) // (4 * part)))
-        stream = rnn.Stream(self.corpus.held_out, rows)
-        self.model.eval()
-        total, count, state = 0.0, 0, None
-        with mg.no_grad():
-            while stream.position < stream.length:
-                steps = min(part, stream.length - stream.position)
-                inputs, targets, _ = stream.window(steps)
-                scores, state = self.model(self.place(inputs), state)
-                total += nn.cross_entropy(scores, self.place(targets), reduction="sum").item()
-                count += targets.size
-        self.model.train()
-        return bits_per_character(total / count)
+        """Numbers on the device of the parameters."""
+        return mg.asarray(numbers, device=self.embedding.weight.device)
 
     def write(
         self,
@@ -218,21 +184,17 @@ class Training:
         top_p: float = 1.0,
     ) -> Iterator[str]:
         """Continue ``prompt`` by a sample, character by character."""
-        self.model.eval()
-        with mg.no_grad():
-            numbers = self.corpus.encode(prompt)[:, None]
-            state = None
-            for _ in range(length):
-                scores, state = self.model(self.place(numbers), state)
-                numbers = rnn.sample(scores[-1:], temperature, top_k=top_k, top_p=top_p, rng=rng)
-                yield self.corpus.characters[numbers.item()]
-        self.model.train()
+        numbers, state = self.alphabet.encode(prompt)[:, None], None
+        for _ in range(length):
+            scores, state = self(self.place(numbers), state)
+            numbers = rnn.sample(scores[-1:], temperature, top_k=top_k, top_p=top_p, rng=rng)
+            yield self.alphabet.characters[numbers.item()]
 
     def likeliest(self, prompt: str, length: int, width: int) -> tuple[str, float]:
         """The likeliest continuation that beam search finds, and its bits per character."""
 
         def step(characters: Tensor, state: Any) -> tuple[Tensor, Any]:
-            scores, state = self.model(characters[None], batch_second(state))
+            scores, state = self(characters[None], batch_second(state))
             return scores[0], batch_second(state)
 
         def batch_second(state: Any) -> Any:
@@ -241,161 +203,194 @@ class Training:
                 return tuple(map(batch_second, state))
             return None if state is None else mg.swapaxes(state, 0, 1)
 
-        self.model.eval()
-        *read, start = self.corpus.encode(prompt)
-        state = None
-        with mg.no_grad():
-            if read:
-                _, state = self.model(self.place(np.array(read)[:, None]))
-            [[best]] = rnn.beam_search(
-                step, batch_second(state), start, None, width=width, max_length=length
-            )
-        self.model.train()
-        text = "".join(self.corpus.characters[number] for number in best.tokens)
+        *read, last = self.alphabet.encode(prompt)
+        state = self(self.place(np.array(read)[:, None]))[1] if read else None
+        [[best]] = rnn.beam_search(
+            step, batch_second(state), last, None, width=width, max_length=length
+        )
+        text = "".join(self.alphabet.characters[number] for number in best.tokens)
         return text, bits_per_character(-best.log_probability / length)
 
-    # ---------------------------------------------------------------- checkpoints
 
-    def save(self, path: Path) -> None:
-        """Write everything that resuming needs, whole or not at all."""
-        # With k1 < k2 a window is retained that cannot be saved. It is cut from the tape here,
-        # so that going on from this point is the same as resuming from it.
-        self.truncated.reset()
-        state = self.state if isinstance(self.state, tuple) else (self.state,)
-        tensors = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "state": {str(i): part for i, part in enumerate(state) if part is not None},
-            "history": {name: np.array(values) for name, values in self.history.items()},
+# --------------------------------------------------------------------------------------
+# Training
+# --------------------------------------------------------------------------------------
+
+
+class Carried:
+    """The state that is carried from one part of the text to the next."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.state: Any = None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The parts of the state: that of an LSTM has two, and at the beginning there is none."""
+        parts = self.state if isinstance(self.state, tuple) else (self.state,)
+        return {str(i): part.detach() for i, part in enumerate(parts) if part is not None}
+
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Carry on a state that was saved."""
+        parts = tuple(part.to(self.device) for part in saved.values())
+        self.state = parts if len(parts) > 1 else parts[0] if parts else None
+
+
+class Learner:
+    """Reads the text, and learns from it by truncated backpropagation through time.
+
+    With k1 < k2 the tape retains what the next gradient reaches back to. That cannot be saved,
+    but it can be read again: the learner's own state is how all ``parts`` were before each
+    update that is still on the tape.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        corpus: Corpus,
+        device: str,
+        optimizer: Callable[..., mg.optim.Optimizer] = mg.optim.Adam,
+    ) -> None:
+        s = settings
+        self.settings = s
+        self.corpus = corpus
+        rng = np.random.default_rng(s.seed)
+        self.model = CharacterModel(corpus.alphabet, s, rng).to(device)
+        self.stream = rnn.Stream(corpus.training, s.batch)
+        self.carried = Carried(device)
+        self.truncated = rnn.TBPTT(s.k1, s.k2)
+        self.parts: dict[str, Any] = {
+            "model": self.model,
+            "rng": mg.training.Draws(rng),
+            "stream": self.stream,
+            "carried": self.carried,
         }
-        about = {
-            "settings": json.dumps(dataclasses.asdict(self.settings)),
-            "characters": self.corpus.characters,
-            "digest": self.corpus.digest,
-            "rng": json.dumps(self.rng.bit_generator.state),
-            "position": str(self.stream.position),
-            "seconds": str(self.seconds),
-        }
-        mg.save(path, tensors, about)
+        self.on_tape: deque[dict[str, Any]] = deque(maxlen=max(0, -(-s.k2 // s.k1) - 1))
+        self.optimizer = optimizer(self.model.named_parameters(), lr=s.lr)
+        self.schedule = mg.optim.CosineAnnealingLR(self.optimizer, s.updates)
 
-    def load(self, saved: mg.SavedTensors) -> None:
-        """Continue from what :meth:`save` wrote."""
-        if saved.metadata["digest"] != self.corpus.digest:
-            raise SystemExit("the text is not the one that this checkpoint was trained on")
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        parts = tuple(part.to(self.device) for part in saved.get("state", {}).values())
-        self.state = None if not parts else parts if self.settings.cell == "lstm" else parts[0]
-        self.history = {name: values.tolist() for name, values in saved["history"].items()}
-        self.rng.bit_generator.state = json.loads(saved.metadata["rng"])
-        self.stream.position = int(saved.metadata["position"])
-        self.seconds = float(saved.metadata["seconds"])
-
-
-def train(training: Training, options: argparse.Namespace) -> None:
-    """Train with a progress bar, samples, checkpoints, and a picture at the end."""
-    s = training.settings
-    began, before = time.monotonic(), training.seconds
-    checkpoint = options.folder / "checkpoint.safetensors"
-    sampler = np.random.default_rng(s.seed + 1)
-    stopped = "done"
-    with (
-        interruptions() as interrupted,
-        tqdm(total=s.updates, initial=training.optimizer.steps, unit="update", ncols=100) as bar,
-    ):
-        recent = 0.0
-        for loss, norm in training.windows():
-            done = training.optimizer.steps
-            spent = time.monotonic() - began
-            training.seconds = before + spent
-            if not isfinite(loss):
-                raise SystemExit(
-                    f"the loss is {loss} at update {done}: try a smaller --lr or --clip. The last "
-                    f"checkpoint, if any, is kept: {checkpoint}"
-                )
-            recent = loss if not recent else 0.98 * recent + 0.02 * loss
-            rate = s.batch * s.k1 * bar.format_dict["rate"] if bar.format_dict["rate"] else 0.0
-            bar.set_postfix_str(
-                f"loss {recent:.3f}, {bits_per_character(recent):.2f} bits/char, |g| {norm:.2f}, "
-                f"{rate / 1e3:.0f}k char/s",
-                refresh=False,
+    def read(self) -> Tensor:
+        """Read k1 characters, propagate gradients back, and return the loss."""
+        part = gcd(self.settings.k1, self.settings.k2)  # characters that are computed in one go
+        loss = None
+        while loss is None:
+            inputs, targets, fresh = self.stream.window(part)
+            state = None if fresh else self.carried.state
+            scores, self.carried.state = self.model(self.model.place(inputs), state)
+            loss = self.truncated.step(
+                nn.cross_entropy(scores, self.model.place(targets)), steps=part
             )
-            bar.update()
-            if interrupted:
-                stopped = "interrupted"
-            elif done < s.updates and spent > 60 * options.minutes:
-                stopped = f"out of time ({options.minutes:g} minutes; see --minutes)"
-            if done % options.every == 0 or done == s.updates or stopped != "done":
-                if stopped != "interrupted":
-                    bits = training.held_out_bits()
-                    training.history["held_out"] += [done, bits]
-                    bar.write(f"\nupdate {done}: {bits:.3f} bits per character on held-out text")
-                    sample = "".join(training.write(training.corpus.beginning, 160, sampler))
-                    bar.write(f"  {sample}".replace("\n", "\n  "))
-                training.save(checkpoint)
-            if stopped != "done":
-                break
-    picture = options.folder / "training.png"
-    plot(training, picture)
-    print(f"\nTraining is {stopped} after {training.optimizer.steps} updates.")
-    print(f"Checkpoint: {checkpoint}\nPicture:    {picture}")
-    if training.optimizer.steps < s.updates:
-        print("Go on with --resume.")
+        return loss
+
+    def update(self) -> dict[str, float]:
+        """Read, and update the parameters."""
+        if self.on_tape.maxlen:
+            self.on_tape.append(self.snapshot())
+        loss = self.read().item()
+        norm = rnn.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        return {"loss": loss, BITS: bits_per_character(loss), "norm": norm.item()}
+
+    def evaluate(self) -> dict[str, float]:
+        """Bits per character on the held-out text."""
+        part, text = 128, self.corpus.held_out
+        stream = rnn.Stream(text, max(1, min(64, len(text) // (4 * part))))
+        total, count, state = 0.0, 0, None
+        while stream.position < stream.length:
+            inputs, targets, _ = stream.window(part, rest=True)
+            scores, state = self.model(self.model.place(inputs), state)
+            told = nn.cross_entropy(scores, self.model.place(targets), reduction="sum")
+            total, count = total + told.item(), count + targets.size
+        return {BITS: bits_per_character(total / count)}
+
+    def snapshot(self) -> dict[str, Any]:
+        """How the parts are now."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Bring the parts back to how they were."""
+        for name, part in self.parts.items():
+            part.load_state_dict(snapshot.get(name, {}))
+
+    def state_dict(self) -> dict[str, Any]:
+        """How the parts were before each update on the tape."""
+        return {str(i): snapshot for i, snapshot in enumerate(self.on_tape)}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Read again what was on the tape."""
+        now = self.snapshot()
+        self.truncated.reset()
+        self.on_tape.clear()
+        for snapshot in saved.values():
+            self.on_tape.append(snapshot)
+            self.restore(snapshot)
+            self.read()
+        self.optimizer.zero_grad()
+        state = self.carried.state
+        self.restore(now)
+        if saved:
+            self.carried.state = state  # the same values, through which gradients flow back
 
 
-@contextmanager
-def interruptions() -> Iterator[list[bool]]:
-    """A list that is empty until Ctrl-C is pressed; the second time stops the program."""
-    pressed: list[bool] = []
+def train(options: argparse.Namespace) -> tuple[CharacterModel, Settings]:
+    """Train with samples, checkpoints, and a picture at the end."""
+    saved, s, about = start(options, Settings, QUICK if options.quick else {})
+    corpus = load_corpus(s.text)
+    check_data(about, corpus.digest)
+    learner = Learner(s, corpus, options.device)
+    model, sampler = learner.model, np.random.default_rng(s.seed + 1)
 
-    def press(number: int, frame: Any) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(True)
+    def sample(training: mg.training.Training) -> None:
+        written = "".join(model.write(corpus.alphabet.beginning, 160, sampler))
+        training.print(f"  {written}\n".replace("\n", "\n  "))
 
-    previous = signal.signal(signal.SIGINT, press)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def plot(training: Training, path: Path) -> None:
-    """Draw loss and gradient norm over time."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    s, history = training.settings, training.history
-    loss = np.array([bits_per_character(loss) for loss in history["loss"]])
-    characters = np.arange(1, len(loss) + 1) * s.batch * s.k1 / 1e6
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 6.5), sharex=True)
-    above.plot(characters, loss, color="0.8", linewidth=0.7)
-    width = max(1, len(loss) // 100)
-    smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-    above.plot(characters[width - 1 :], smooth, color="C0", label="training (smoothed)")
-    updates, bits = np.array(history["held_out"]).reshape(-1, 2).T
-    at = updates * s.batch * s.k1 / 1e6
-    above.plot(at, bits, "o-", color="C3", label="held-out text")
-    above.set_ylabel("bits per character")
-    above.set_ylim(min([*bits, *smooth]) - 0.2, min(5.0, max(smooth) + 0.2))
-    above.legend()
-    above.set_title(
-        f"{s.cell.upper()}({s.hidden}) on {training.corpus.name}, "
-        f"k1={s.k1}, k2={s.k2}, {training.seconds:.0f} s"
+    training = mg.training.Training(
+        learner.update,
+        s.updates,
+        {
+            **learner.parts,
+            "optimizer": learner.optimizer,
+            "schedule": learner.schedule,
+            "sampler": sampler,
+            "on_tape": learner,
+        },
+        evaluate=learner.evaluate,
+        every=s.every,
+        checkpoint=checkpoint(options),
+        metadata=metadata(options, s, digest=corpus.digest, characters=corpus.alphabet.characters),
+        minutes=options.minutes,
+        callbacks=[sample],
     )
-    below.semilogy(characters, history["norm"], color="C1", linewidth=0.7)
+    count = sum(parameter.size for parameter in model.parameters())
+    print(
+        f"{s.cell.upper()} of {s.hidden} features, {count:,} parameters, on {corpus.name}: "
+        f"{len(corpus.training):,} characters to learn from, {len(corpus.held_out):,} held out.\n"
+        f"Every {s.k1} characters gradients flow back through the last {s.k2}; Ctrl-C saves and "
+        "ends."
+    )
+    with learner.truncated:
+        if saved:
+            training.resume(saved)
+        end = training.run()
+    conclude(options, training, end)
+    picture = options.folder / "training.png"
+    plot(training.history, s, corpus.name, picture)
+    print(f"Picture:    {picture}")
+    return model, s
+
+
+def plot(history: mg.training.History, s: Settings, text: str, path: Path) -> None:
+    """Draw bits per character and gradient norm over the updates."""
+    figure = mg.training.plot_history(history, names=[BITS, "norm"])
+    above, below = figure.axes
+    above.set_title(
+        f"{s.cell.upper()}({s.hidden}) on {text}, k1={s.k1}, k2={s.k2}, {history.seconds:.0f} s"
+    )
     below.axhline(s.clip, color="0.4", linestyle="--", label=f"clipped at {s.clip:g}")
-    below.set_ylabel("gradient norm")
-    below.set_xlabel("million characters read")
-    below.legend()
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.2)
-    figure.tight_layout()
+    below.legend(frameon=False)
+    below.set_xlabel(f"updates, of {s.batch * s.k1:,} characters each")
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 # --------------------------------------------------------------------------------------
@@ -405,85 +400,31 @@ def plot(training: Training, path: Path) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line. Settings that are not given are absent."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    default = Settings()
-    settings = parser.add_argument_group("settings of the run")
-
-    def setting(name: str, about: str, **more: Any) -> None:
-        value = getattr(default, name)
-        settings.add_argument(
-            f"--{name}",
-            type=more.pop("type", type(value)),
-            default=argparse.SUPPRESS,
-            help=f"{about} (default: {value})",
-            **more,
-        )
-
-    setting("text", "'shakespeare', 'python' (the standard library's source), or a UTF-8 file")
-    setting("cell", "the kind of recurrence", choices=sorted(LAYERS))
-    setting("hidden", "features of the state", type=positive)
-    setting("embedding", "features of a character", type=positive)
-    setting("layers", "recurrent layers, one above the other", type=positive)
-    setting("dropout", "probability of dropping an output of a layer")
-    setting("batch", "rows of the text that are read in parallel", type=positive)
-    setting("k1", "characters between two updates", type=positive)
-    setting("k2", "characters that a gradient reaches back", type=positive)
-    setting("lr", "learning rate at the start; it falls to 0 along a cosine")
-    setting("clip", "largest norm of the gradient")
-    setting("updates", "updates in all", type=positive)
-    setting("seed", "of the initial values and samples")
-    where = parser.add_argument_group("where and how long")
-    where.add_argument("--device", default="cpu", help="'cpu', or 'cuda' with CuPy")
-    where.add_argument("--threads", type=positive, default=1, help="threads of the matrix products")
-    where.add_argument("--minutes", type=float, default=2.8, help="stop after this time")
-    where.add_argument("--every", type=positive, default=500, help="updates between checkpoints")
-    where.add_argument(
-        "--folder", type=Path, default=Path("runs/text_generation"), help="of checkpoint and plot"
-    )
-    use = parser.add_argument_group(
-        "what to do, other than to train"
-    ).add_mutually_exclusive_group()
-    use.add_argument("--resume", action="store_true", help="go on with the training in --folder")
+    made = parser("text_generation", __doc__, Settings, minutes=2.8)
+    use = made.add_argument_group("what to do, other than to train").add_mutually_exclusive_group()
     use.add_argument("--generate", metavar="PROMPT", help="write on from PROMPT; no training")
     use.add_argument("--interactive", action="store_true", help="write on from what is typed")
     use.add_argument("--study", action="store_true", help="compare cells, truncation, clipping")
-    where.add_argument("--seeds", type=positive, default=1, help="runs of each network of --study")
-    writing = parser.add_argument_group("writing")
+    made.add_argument("--seeds", type=positive, default=1, help="runs of each network of --study")
+    writing = made.add_argument_group("writing")
     writing.add_argument("--length", type=positive, default=600, help="characters to write")
 
     def sampling(name: str, kind: Any, about: str) -> None:
         writing.add_argument(name, type=kind, default=argparse.SUPPRESS, help=about)
 
-    sampling("--temperature", temperature, "0 is the most likely character (default: 0.8)")
+    sampling("--temperature", at_least(0.0), "0 is the most likely character (default: 0.8)")
     sampling("--top-k", positive, "draw from this many of the likeliest characters")
     sampling("--top-p", share, "draw from the likeliest with this share of the probability")
     writing.add_argument(
         "--beam", type=positive, metavar="WIDTH", help="search for the likeliest text instead"
     )
-    options = parser.parse_args(arguments)
+    options = made.parse_args(arguments)
     sampled = [f"--{name.replace('_', '-')}" for name in SAMPLING if hasattr(options, name)]
     if options.beam is not None and sampled:
-        parser.error(f"--beam draws no sample, so {sampled[0]} does not go with it")
+        made.error(f"--beam draws no sample, so {sampled[0]} does not go with it")
+    if options.study and options.resume:
+        made.error("--study trains networks of its own, so --resume does not go with it")
     return options
-
-
-def positive(text: str) -> int:
-    """A number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
-
-
-def temperature(text: str) -> float:
-    """A number of at least 0."""
-    number = float(text)
-    if not number >= 0.0:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 0")
-    return number
 
 
 def share(text: str) -> float:
@@ -494,104 +435,65 @@ def share(text: str) -> float:
     return number
 
 
-def given_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings that stand on the command line."""
-    names = [field.name for field in dataclasses.fields(Settings)]
-    return {name: getattr(options, name) for name in names if hasattr(options, name)}
-
-
-def start(options: argparse.Namespace) -> Training:
-    """A new training, or the one in the checkpoint."""
-    given = given_settings(options)
-    if not options.resume and not options.interactive and options.generate is None:
-        settings = Settings(**given)
-        return Training(settings, load_corpus(settings.text), options.device)
-    path = options.folder / "checkpoint.safetensors"
-    if not path.is_file():
-        raise SystemExit(f"there is no checkpoint {path}: train first, without this option")
-    saved = mg.load(path)
-    if "settings" not in saved.metadata:
-        raise SystemExit(f"{path} is not a checkpoint of this program")
-    stored = json.loads(saved.metadata["settings"])
-    for name, value in given.items():
-        if name != "updates" and stored[name] != value:
-            raise SystemExit(
-                f"the checkpoint {path} was trained with --{name} {stored[name]}, so it cannot "
-                f"go on with --{name} {value}"
-            )
-    settings = Settings(**{**stored, **given})
-    training = Training(settings, load_corpus(settings.text), options.device)
-    training.load(saved)
-    return training
+def load_model(options: argparse.Namespace) -> tuple[CharacterModel, Settings]:
+    """The network in the checkpoint, and its settings."""
+    saved, settings, about = load_checkpoint(options, Settings)
+    model = CharacterModel(Alphabet(about["characters"]), settings, np.random.default_rng(0))
+    model.load_state_dict(saved["model"])
+    return model.to(options.device), settings
 
 
 def continue_text(
-    training: Training, prompt: str, options: argparse.Namespace, rng: np.random.Generator
+    model: CharacterModel, prompt: str, options: argparse.Namespace, rng: np.random.Generator
 ) -> None:
     """Print how the network goes on from ``prompt``."""
     if options.beam is not None:
-        text, bits = training.likeliest(prompt, options.length, options.beam)
+        text, bits = model.likeliest(prompt, options.length, options.beam)
         print(f"{text}\n\nThe network gives this text {bits:.2f} bits per character.")
         return
     chosen = {name: getattr(options, name) for name in SAMPLING if hasattr(options, name)}
-    for character in training.write(prompt, options.length, rng, **chosen):
+    for character in model.write(prompt, options.length, rng, **chosen):
         print(character, end="", flush=True)
     print()
 
 
-def converse(training: Training, options: argparse.Namespace, rng: np.random.Generator) -> None:
+def converse(model: CharacterModel, options: argparse.Namespace, rng: np.random.Generator) -> None:
     """Continue what the user types, each time from a state of zeros."""
     print("Type how a text begins; an empty line, Ctrl-D or Ctrl-C ends.")
     try:
         while prompt := input("\n> "):
             try:
-                training.corpus.encode(prompt)
+                model.alphabet.encode(prompt)
             except ValueError as error:
                 print(f"{error}.")
                 continue
             print(prompt, end="", flush=True)
-            continue_text(training, prompt, options, rng)
+            continue_text(model, prompt, options, rng)
     except (EOFError, KeyboardInterrupt):
         print()
 
 
+def program(options: argparse.Namespace) -> None:
+    """Train and write, or do what the options say."""
+    if options.study:
+        from truncation_study import study
+
+        study(options)
+        return
+    trains = options.generate is None and not options.interactive
+    model, s = (train if trains else load_model)(options)
+    model.eval()
+    rng = np.random.default_rng(s.seed)
+    if options.interactive:
+        converse(model, options, rng)
+        return
+    print(options.generate or "\nIt writes:\n", end="", flush=True)
+    continue_text(model, options.generate or model.alphabet.beginning, options, rng)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the program."""
-    options = parse(arguments)
-    try:
-        with threadpool_limits(options.threads):
-            if options.study:
-                from truncation_study import study
-
-                study(options)
-                return
-            training = start(options)
-            rng = np.random.default_rng(training.settings.seed)
-            if options.interactive:
-                converse(training, options, rng)
-                return
-            if options.generate is None:
-                describe(training)
-                train(training, options)
-            prompt = options.generate or training.corpus.beginning
-            print(prompt if options.generate else "\nIt writes:\n", end="", flush=True)
-            continue_text(training, prompt, options, rng)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise SystemExit(f"{Path(sys.argv[0]).name}: {error}") from error
-    except KeyboardInterrupt:
-        raise SystemExit("\ninterrupted") from None
-
-
-def describe(training: Training) -> None:
-    """Say what is about to happen."""
-    s, corpus = training.settings, training.corpus
-    count = sum(parameter.size for parameter in training.model.parameters())
-    print(
-        f"{s.cell.upper()} of {s.hidden} features, {count:,} parameters, on {corpus.name}: "
-        f"{len(corpus.training):,} characters to learn from, {len(corpus.held_out):,} held out.\n"
-        f"Every {s.k1} characters gradients flow back through the last {s.k2}; Ctrl-C saves and "
-        "ends."
-    )
+    run(program, parse(arguments))
 
 
 if __name__ == "__main__":

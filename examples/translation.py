@@ -14,20 +14,29 @@ the best weights, scores on held-out sentences, and a picture of the attention f
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
-import sys
-import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from math import cos, inf, isfinite, pi
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from threadpoolctl import threadpool_limits
+from settings import (
+    at_least,
+    check_data,
+    checkpoint,
+    conclude,
+    given,
+    load_checkpoint,
+    metadata,
+    parser,
+    positive,
+    run,
+    setting,
+    start,
+)
 from tqdm import tqdm
 
 import minigrad as mg
@@ -38,25 +47,25 @@ from minigrad_rnn import datasets, metrics
 #: What is learned instead of a data set that cannot be had.
 FALLBACK = {"verses": "numbers", "numbers": "digits"}
 NUMBERS = 12_000
+#: The figure whose smallest value marks the best weights.
+PERPLEXITY = "perplexity of the validation pairs"
 DIGITS = (
     ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
     ["zéro", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf"],
 )
 
 
-def setting(default: Any, about: str) -> Any:
-    """A field with the text of its option."""
-    return dataclasses.field(default=default, metadata={"about": about})
-
-
-@dataclasses.dataclass
+@dataclass
 class Settings:
-    """What decides the numbers of a run; it is stored in the checkpoint."""
+    """What decides the numbers of a run; it is stored in the checkpoint.
+
+    The defaults are those of verses.
+    """
 
     data: str = setting("verses", "'verses', 'numbers', 'digits', or a file with a tab per line")
     words: int = setting(15, "words of the longest sentence")
     units: int = setting(2000, "subword units, those of both languages together")
-    attention: str = setting("dot", "'dot' or 'additive'")
+    attention: str = setting("dot", "how units are compared", choices=("dot", "additive"))
     embedding: int = setting(96, "features of a unit")
     hidden: int = setting(160, "features of the decoder, and of both directions of the encoder")
     dropout: float = setting(0.2, "probability of dropping a feature")
@@ -67,7 +76,7 @@ class Settings:
     every: int = setting(200, "updates between evaluations")
     patience: int = setting(4, "evaluations without a better one that end the training")
     held_out: int = setting(400, "sentences to be judged by")
-    seed: int = setting(0, "of the initial values, the order and the dropout")
+    seed: int = setting(0, "of the initial values, the order and the dropout", minimum=0)
 
 
 #: What suits number words: they are few, and there is one way to say a number.
@@ -132,23 +141,24 @@ class Translator(nn.Module):
         (h, weights), state = self.decoder(self.embedding(tokens), state, memory)
         return self.scores(h), (state, memory), weights
 
+    def place(self, array: np.ndarray) -> Tensor:
+        """An array on the device of the parameters."""
+        return mg.asarray(array, device=self.bias.device)
+
     def cut(self, text: str) -> np.ndarray:
         """The units of a text and its end. Its first word has a space before it, as all others."""
         return np.append(self.units.encode(f" {text}"), self.units.special["</s>"])
 
     def translate(
-        self, texts: Sequence[str], width: int, alpha: float, device: str
+        self, texts: Sequence[str], width: int, alpha: float
     ) -> Iterator[tuple[int, str, rnn.Hypothesis]]:
         """Which text, its translation, and how it was found; texts of similar length together."""
-        self.eval()
         sources = [self.cut(text) for text in texts]
         for batch in rnn.bucket_by_length([len(source) for source in sources], 50):
             padded, lengths = rnn.pad_sequences([sources[i] for i in batch])
-            with mg.no_grad():
-                carried = self.encode(mg.asarray(padded, device=device), lengths)
             found = rnn.beam_search(
                 self.step,
-                carried,
+                self.encode(self.place(padded), lengths),
                 np.full(len(batch), self.units.special["<s>"]),
                 self.units.special["</s>"],
                 width=width,
@@ -157,7 +167,6 @@ class Translator(nn.Module):
             )
             for i, [best] in zip(batch, found, strict=True):
                 yield int(i), self.units.decode(best.tokens).strip(), best
-        self.train()
 
 
 # --------------------------------------------------------------------------------------
@@ -213,152 +222,120 @@ class Corpus:
 # --------------------------------------------------------------------------------------
 
 
-class Training:
-    """All that changes while the network learns, and can be saved and resumed."""
+class Learner:
+    """The network, the pairs that it learns from, and what changes it."""
 
     def __init__(self, settings: Settings, corpus: Corpus, device: str) -> None:
-        self.settings = settings
-        self.corpus = corpus
-        self.device = device
+        s = self.settings = settings
         texts = [text for pair in corpus.training for text in pair]
-        units = rnn.BytePairEncoding.train([f" {text}" for text in texts], settings.units)
-        self.rng = np.random.default_rng(settings.seed)
-        self.model = Translator(units, settings, self.rng).to(device)
-        self.optimizer = mg.optim.Adam(self.model.named_parameters(), lr=settings.lr)
+        units = rnn.BytePairEncoding.train([f" {text}" for text in texts], s.units)
+        self.rng = np.random.default_rng(s.seed)
+        self.model = Translator(units, s, self.rng).to(device)
         self.pairs = self.cut(corpus.training)
         self.validation = self.cut(corpus.validation)
-        self.best = self.model.state_dict()
-        self.losses: list[float] = []  # on the validation pairs
-        self.epoch, self.position, self.seconds = 0, 0, 0.0
+        lengths = [len(target) for _, target in self.pairs]
+        self.batches = rnn.Batches(lengths, s.batch, seed=s.seed)
+        self.optimizer = mg.optim.Adam(self.model.named_parameters(), lr=s.lr)
+        self.schedule = mg.optim.CosineAnnealingLR(self.optimizer, s.updates)
 
     def cut(self, pairs: list[tuple[str, str]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Pairs of texts as pairs of units."""
         return [(self.model.cut(source), self.model.cut(target)) for source, target in pairs]
 
-    def batches(self) -> Iterator[np.ndarray]:
-        """Positions of pairs with targets of similar length, without end."""
-        lengths = [len(target) for _, target in self.pairs]
-        while True:
-            order = rnn.bucket_by_length(
-                lengths, self.settings.batch, rng=[self.settings.seed, self.epoch]
-            )
-            while self.position < len(order):
-                self.position += 1
-                yield order[self.position - 1]
-            self.epoch, self.position = self.epoch + 1, 0
-
     def loss(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], **settings: Any) -> Tensor:
         """The cross-entropy of the targets' units."""
+        place = self.model.place
         source, lengths = rnn.pad_sequences([source for source, _ in pairs])
         target, steps = rnn.pad_sequences([target for _, target in pairs])
         before, _ = rnn.shift(target, start=self.model.units.special["<s>"])
-        scores = self.model(self.place(source), lengths, self.place(before))
-        valid = self.place(rnn.lengths_to_mask(steps, len(target)))
-        return nn.cross_entropy(scores, self.place(target), valid, **settings)
+        scores = self.model(place(source), lengths, place(before))
+        valid = place(rnn.lengths_to_mask(steps, len(target)))
+        return nn.cross_entropy(scores, place(target), valid, **settings)
 
-    def place(self, array: np.ndarray) -> Tensor:
-        """An array on the device."""
-        return mg.asarray(array, device=self.device)
+    def update(self) -> dict[str, Tensor]:
+        """Learn from the next batch."""
+        with mg.Tape() as tape:
+            loss = self.loss([self.pairs[i] for i in next(self.batches)])
+        tape.backward(loss)
+        norm = rnn.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        return {"loss": loss, "norm": norm}
 
-    def updates(self) -> Iterator[float]:
-        """Train until the settings' number of updates; yields the loss of each."""
-        s = self.settings
-        for batch in self.batches():
-            if self.optimizer.steps >= s.updates:
-                return
-            with mg.Tape() as tape:
-                loss = self.loss([self.pairs[i] for i in batch])
-            tape.backward(loss)
-            rnn.clip_grad_norm_(self.model.parameters(), s.clip)
-            self.optimizer.lr = s.lr * (0.5 + 0.5 * cos(pi * self.optimizer.steps / s.updates))
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            yield loss.item()
-
-    def evaluate(self) -> None:
-        """Note the loss per unit on the validation pairs; keep the weights if it is the least."""
-        self.model.eval()
+    def evaluate(self) -> dict[str, float]:
+        """The perplexity per unit of the validation pairs."""
         total, count = 0.0, 0
-        with mg.no_grad():
-            for batch in rnn.bucket_by_length([len(target) for _, target in self.validation], 64):
-                pairs = [self.validation[i] for i in batch]
-                total += self.loss(pairs, reduction="sum").item()
-                count += sum(len(target) for _, target in pairs)
-        self.model.train()
-        self.losses.append(total / count)
-        if self.losses[-1] == min(self.losses):
-            self.best = self.model.state_dict()
-
-    # ---------------------------------------------------------------- checkpoints
-
-    def save(self, path: Path) -> None:
-        """Write everything that translating and resuming need, whole or not at all."""
-        tensors = {
-            "best": self.best,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        units = self.model.units
-        about = {
-            "settings": dataclasses.asdict(self.settings),
-            "units": [units.characters, units.merges],
-            "digest": self.corpus.digest,
-            "rng": self.rng.bit_generator.state,
-            "progress": [self.epoch, self.position, self.seconds, self.losses],
-        }
-        mg.save(path, tensors, {name: json.dumps(value) for name, value in about.items()})
-
-    def load(self, saved: mg.SavedTensors) -> None:
-        """Continue from what :meth:`save` wrote."""
-        about = {name: json.loads(value) for name, value in saved.metadata.items()}
-        if about["digest"] != self.corpus.digest:
-            raise SystemExit("the pairs are not those that this checkpoint was trained on")
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.best = saved["best"]
-        self.rng.bit_generator.state = about["rng"]
-        self.epoch, self.position, self.seconds, self.losses = about["progress"]
+        for batch in rnn.bucket_by_length([len(target) for _, target in self.validation], 64):
+            pairs = [self.validation[i] for i in batch]
+            total += self.loss(pairs, reduction="sum").item()
+            count += sum(len(target) for _, target in pairs)
+        return {PERPLEXITY: metrics.perplexity(total / count)}
 
 
-def train(training: Training, options: argparse.Namespace) -> None:
-    """Train with a progress bar, early stopping and checkpoints."""
-    s = training.settings
-    began, before = time.monotonic(), training.seconds
-    checkpoint = options.folder / "checkpoint.safetensors"
-    steps, recent, stopped = training.optimizer.steps, 0.0, "done"
-    with tqdm(total=s.updates, initial=steps, unit="update", ncols=90) as bar:
-        for loss in training.updates():
-            steps = training.optimizer.steps
-            training.seconds = before + time.monotonic() - began
-            if not isfinite(loss):
-                raise SystemExit(f"the loss is {loss} at update {steps}: try a smaller --lr")
-            recent = 0.95 * recent + 0.05 * loss if recent else loss
-            bar.set_postfix_str(f"loss {recent:.3f}", refresh=False)
-            bar.update()
-            late = training.seconds - before > 60 * options.minutes
-            if steps % s.every and steps < s.updates and not late:
-                continue
-            training.evaluate()
-            training.save(checkpoint)
-            perplexity = metrics.perplexity(training.losses[-1])
-            bar.write(f"update {steps}: perplexity {perplexity:.2f} per unit on validation pairs")
-            waited = len(training.losses) - 1 - int(np.argmin(training.losses))
-            if steps < s.updates and (late or waited >= s.patience):
-                stopped = "out of time (see --minutes)" if late else "no longer getting better"
-                break
-    print(
-        f"Training is {stopped} after {steps} updates, {training.epoch + 1} epochs and "
-        f"{training.seconds:.0f} s.\nCheckpoint: {checkpoint}"
+def prepare(options: argparse.Namespace) -> tuple[Learner, Corpus, mg.SavedTensors | None]:
+    """What learns, on the data or on what stands in where they cannot be had."""
+    data = given(options, Settings).get("data", Settings.data)
+    presets = {**PRESETS.get(data, {}), **(QUICK if options.quick else {})}
+    saved, s, about = start(options, Settings, presets)
+    try:
+        corpus = Corpus(load_pairs(s), s.held_out)
+    except datasets.DatasetUnavailableError as error:
+        options.data = FALLBACK[s.data]
+        print(f"{error}\nFalling back to --data {options.data}.\n")
+        return prepare(options)
+    check_data(about, corpus.digest)
+    return Learner(s, corpus, options.device), corpus, saved
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train, and unless that is interrupted, translate the held-out sentences."""
+    learner, corpus, saved = prepare(options)
+    s, model = learner.settings, learner.model
+    training = mg.training.Training(
+        learner.update,
+        s.updates,
+        {
+            "model": model,
+            "optimizer": learner.optimizer,
+            "schedule": learner.schedule,
+            "batches": learner.batches,
+            "rng": learner.rng,
+        },
+        evaluate=learner.evaluate,
+        every=s.every,
+        best=PERPLEXITY,
+        patience=s.patience,
+        checkpoint=checkpoint(options),
+        metadata=metadata(
+            options, s, digest=corpus.digest, units=[model.units.characters, model.units.merges]
+        ),
+        minutes=options.minutes,
     )
+    if saved:
+        training.resume(saved)
+    count = sum(parameter.size for parameter in model.parameters())
+    print(
+        f"GRUs of {s.hidden} features with {s.attention} attention, {count:,} parameters, on "
+        f"{s.data}: {len(corpus.training):,} pairs to learn from, {len(corpus.validation)} to "
+        f"choose the best weights by, {len(corpus.test)} held out; {len(model.units)} subword "
+        "units."
+    )
+    end = training.run()
+    conclude(options, training, end)
+    mg.training.plot_history(training.history, options.folder / "training.png")
+    if end != "interrupted":
+        training.use_best()
+        model.eval()
+        show(model, score(model, corpus, options), options)
 
 
-def score(training: Training, options: argparse.Namespace) -> str:
+def score(model: Translator, corpus: Corpus, options: argparse.Namespace) -> str:
     """Translate the held-out sentences, say how well, and return one that suits a picture."""
-    model, pairs = training.model, training.corpus.test
-    model.load_state_dict(training.best)
+    pairs = corpus.test
     sources, targets = (list(side) for side in zip(*pairs, strict=True))
     translated = [""] * len(pairs)
-    search = model.translate(sources, options.beam, options.alpha, training.device)
+    search = model.translate(sources, options.beam, options.alpha)
     for i, text, _ in tqdm(search, total=len(pairs), unit="sentence", ncols=90):
         translated[i] = text
     written = list(zip(sources, targets, translated, strict=True))
@@ -376,7 +353,7 @@ def score(training: Training, options: argparse.Namespace) -> str:
 
 def show(model: Translator, text: str, options: argparse.Namespace) -> None:
     """Translate one text, and draw what the decoder attended to at every unit that it wrote."""
-    [(_, translated, best)] = model.translate([text], options.beam, options.alpha, options.device)
+    [(_, translated, best)] = model.translate([text], options.beam, options.alpha)
     # The space that a word begins with is shown as a low line, as is usual.
     names = [unit.replace(" ", "_") for unit in model.units.units]
     names[model.units.special["</s>"]] = "(end)"
@@ -404,113 +381,31 @@ def show(model: Translator, text: str, options: argparse.Namespace) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line. Settings that are not given are absent."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    settings = parser.add_argument_group("settings of the run; defaults are those of verses")
-    for field in dataclasses.fields(Settings):
-        kind = type(field.default)
-        settings.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=positive if kind is int and field.name != "seed" else kind,
-            choices=("dot", "additive") if field.name == "attention" else None,
-            default=argparse.SUPPRESS,
-            help=f"{field.metadata['about']} (default: {field.default})",
-        )
-    add = parser.add_argument
-    add("--quick", action="store_true", help="a small network and few updates, to try the program")
+    made = parser("translation", __doc__, Settings, minutes=4.5)
+    add = made.add_argument_group("translating").add_argument
     add("--translate", metavar="TEXT", help="with the checkpoint in --folder; no training")
-    add("--resume", action="store_true", help="go on with the training in --folder")
     add("--beam", type=positive, default=5, help="hypotheses of beam search (default: 5)")
-    add("--alpha", type=float, default=1.0, help="how much length is made up for (default: 1)")
-    add("--minutes", type=float, default=4.5, help="stop training after this time (default: 4.5)")
-    add("--device", default="cpu", help="'cpu', or 'cuda' with CuPy")
-    add("--threads", type=positive, default=1, help="threads of the matrix products (default: 1)")
-    add("--folder", type=Path, default=Path("runs/translation"), help="of checkpoint and picture")
-    return parser.parse_args(arguments)
+    alpha = "how much length is made up for (default: 1)"
+    add("--alpha", type=at_least(0.0), default=1.0, help=alpha)
+    return made.parse_args(arguments)
 
 
-def positive(text: str) -> int:
-    """A number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
-
-
-def start(options: argparse.Namespace, given: dict[str, Any]) -> Training:
-    """A new training on the data, or on what stands in where they cannot be had."""
-    data = given.get("data", Settings.data)
-    quick = QUICK if options.quick else {}
-    settings = Settings(**{**PRESETS.get(data, {}), **quick, **given})
-    try:
-        corpus = Corpus(load_pairs(settings), settings.held_out)
-    except datasets.DatasetUnavailableError as error:
-        print(f"{error}\nFalling back to --data {FALLBACK[data]}.\n")
-        return start(options, {**given, "data": FALLBACK[data]})
-    return Training(settings, corpus, options.device)
-
-
-def stored(options: argparse.Namespace) -> tuple[mg.SavedTensors, dict[str, Any]]:
-    """The checkpoint and its settings."""
-    path = options.folder / "checkpoint.safetensors"
-    if not path.is_file():
-        raise SystemExit(f"there is no checkpoint {path}: train first, without this option")
-    saved = mg.load(path)
-    if "units" not in saved.metadata:
-        raise SystemExit(f"{path} is not a checkpoint of this program")
-    return saved, json.loads(saved.metadata["settings"])
-
-
-def run(options: argparse.Namespace) -> None:
-    """Translate, or train and then translate."""
-    names = [field.name for field in dataclasses.fields(Settings)]
-    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
-    if options.translate is not None:
-        text = " ".join(options.translate.split())
-        if not text:
-            raise SystemExit("there is no text to translate")
-        saved, settings = stored(options)
-        units = rnn.BytePairEncoding(*json.loads(saved.metadata["units"]))
-        model = Translator(units, Settings(**settings), np.random.default_rng())
-        model.load_state_dict(saved["best"])
-        show(model.to(options.device), text, options)
-        return
-    if options.resume:
-        saved, settings = stored(options)
-        for name, value in given.items():
-            if settings[name] != value:
-                raise SystemExit(
-                    f"the checkpoint was trained with {name} {settings[name]}, so it cannot go on "
-                    f"with {name} {value}"
-                )
-        training = start(options, settings)
-        training.load(saved)
-    else:
-        training = start(options, given)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    s, corpus = training.settings, training.corpus
-    count = sum(parameter.size for parameter in training.model.parameters())
-    print(
-        f"GRUs of {s.hidden} features with {s.attention} attention, {count:,} parameters, on "
-        f"{s.data}: {len(corpus.training):,} pairs to learn from, {len(corpus.validation)} to "
-        f"choose the best weights by, {len(corpus.test)} held out; {len(training.model.units)} "
-        "subword units."
-    )
-    train(training, options)
-    show(training.model, score(training, options), options)
+def translate(options: argparse.Namespace) -> None:
+    """Translate one text with the network in the checkpoint."""
+    text = " ".join(options.translate.split())
+    if not text:
+        raise SystemExit("there is no text to translate")
+    saved, settings, about = load_checkpoint(options, Settings)
+    units = rnn.BytePairEncoding(*about["units"])
+    model = Translator(units, settings, np.random.default_rng())
+    model.load_state_dict(saved["best" if "best" in saved else "model"])
+    show(model.to(options.device).eval(), text, options)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program."""
     options = parse(arguments)
-    if not 0.0 <= options.alpha < inf:
-        raise SystemExit(f"--alpha is at least 0, not {options.alpha}")
-    try:
-        with threadpool_limits(options.threads):
-            run(options)
-    except KeyboardInterrupt:
-        raise SystemExit("interrupted: --resume goes on from the last checkpoint, if any") from None
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise SystemExit(f"{Path(sys.argv[0]).name}: {error}") from error
+    run(train if options.translate is None else translate, options)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python examples/text_generation.py --study                 # some minutes
     python examples/text_generation.py --study --seeds 3       # three times as many
+    python examples/text_generation.py --study --quick         # only to see that it runs
 
 On the text, networks differ in their cell, and in how far back gradients flow: k2 characters,
 every k1 = 4. A small network that has read little learns mostly from the last few letters, and a
@@ -23,12 +24,13 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import inf, isfinite, log2, nan
+from math import inf, log2, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from text_generation import Corpus, Settings, Training, given_settings, load_corpus
+from settings import given
+from text_generation import BITS, Corpus, Learner, Settings, load_corpus
 from tqdm import tqdm
 
 import minigrad as mg
@@ -60,6 +62,8 @@ COLORS |= dict(zip(CLIPPING, ("C0", "C3"), strict=True))
 
 #: Settings that the study chooses itself.
 CHOSEN = ("cell", "k1", "k2", "lr", "clip", "seed")
+#: A study that shows that the program works, and nothing else.
+QUICK = {"hidden": 8, "embedding": 8, "updates": 16}
 CHARACTERS_READ = {"text": 800_000, "recall": 200_000}
 CHARACTERS_HELD_OUT = 65_536
 EVALUATIONS = 8
@@ -89,40 +93,53 @@ def learn(
     settings: Settings, corpus: Corpus, device: str, descent: bool, progress: Callable[[], Any]
 ) -> Curve:
     """Train one network, and measure it on the held-out text now and then."""
-    training = Training(settings, corpus, device)
-    if descent:
-        training.optimizer = mg.optim.SGD(training.model.named_parameters(), lr=settings.lr)
-    curve = Curve()
-    every = -(-settings.updates // EVALUATIONS)
-    began = time.monotonic()
-    with np.errstate(over="ignore", invalid="ignore"):  # a run may be lost; that is a result
-        for loss, norm in training.windows():
-            done = training.optimizer.steps
-            curve.norms.append(norm)
-            if not isfinite(loss) or done % every == 0 or done == settings.updates:
-                curve.seconds += time.monotonic() - began
-                curve.characters.append(done * settings.batch * settings.k1)
-                curve.bits.append(training.held_out_bits() if isfinite(loss) else nan)
-                began = time.monotonic()
-            progress()
-            if not isfinite(loss):
-                break
+    s, curve = settings, Curve()
+    learner = Learner(s, corpus, device, mg.optim.SGD if descent else mg.optim.Adam)
+
+    def update() -> dict[str, float]:
+        began = time.monotonic()
+        noted = learner.update()
+        curve.seconds += time.monotonic() - began
+        progress()
+        return noted
+
+    training = mg.training.Training(
+        update,
+        s.updates,
+        {"model": learner.model},
+        evaluate=learner.evaluate,
+        every=-(-s.updates // EVALUATIONS),
+        progress=False,
+    )
+    # A run may be lost; that is a result.
+    with learner.truncated, np.errstate(over="ignore", invalid="ignore"):
+        try:
+            training.run()
+            lost = []
+        except FloatingPointError:
+            lost = [(len(training.history), nan)]
+    curve.norms = training.history.updates["norm"]
+    for updates, bits in training.history.evaluations.get(BITS, []) + lost:
+        curve.characters.append(updates * s.batch * s.k1)
+        curve.bits.append(bits)
     return curve
 
 
 def study(options: argparse.Namespace) -> None:
     """Train all networks, print a table, and draw the figure."""
-    given = given_settings(options)
+    stated = given(options, Settings)
     for name in CHOSEN:
-        if name in given:
+        if name in stated:
             raise SystemExit(f"--study compares networks of its own choice: leave out --{name}")
-    text = load_corpus(given.pop("text", Settings.text))
+    text = load_corpus(stated.pop("text", Settings.text))
     text.held_out = text.held_out[:CHARACTERS_HELD_OUT]
+    if options.quick:
+        stated = {**QUICK, **stated}
     corpora = {"text": text, "recall": recall_corpus()}
     runs: dict[str, Settings] = {}
     for name, changes in RUNS.items():
-        s = Settings(**{"text": "text", **BASE, **given, **changes})
-        if "updates" not in given:
+        s = Settings(**{"text": "text", **BASE, **stated, **changes})
+        if "updates" not in stated:
             s.updates = max(1, CHARACTERS_READ[s.text] // (s.batch * s.k1))
         runs[name] = s
 

@@ -168,7 +168,7 @@ def to_device(array: Array, device: str) -> Array:
     if device == "cpu":
         return to_numpy(array)
     with cuda_device(device):
-        return cupy().asarray(array)
+        return cupy().asarray(array, order="K")
 
 
 def cuda_device(name: str | None) -> Any:

@@ -77,9 +77,7 @@ def checkpoint(function: Callable[P, R]) -> Callable[P, R]:
             return value
         outside = _operands_from_before(tape, mark)
         name = getattr(function, "__name__", type(function).__name__)
-        replay = Replay(
-            lambda: function(*args, **settings), made_here, name, outside, states, mark
-        )
+        replay = Replay(lambda: function(*args, **settings), made_here, name, outside, states, mark)
         tape.collapse(mark)
         made = iter(
             finished(

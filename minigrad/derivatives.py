@@ -21,7 +21,7 @@ from minigrad.ops import reshape, stack
 from minigrad.primitive import primitive
 from minigrad.slots import active_tape
 from minigrad.tape import Tape
-from minigrad.tensor import Tensor, asarray, describe, with_axes
+from minigrad.tensor import Tensor, asarray, describe
 
 Unconnected = Literal["error", "zero"]
 
@@ -233,16 +233,16 @@ def jvp(function: Callable[..., Any], args: Any, tangents: Any) -> tuple[Any, An
 
 def _directions(variables: Any, tangents: Any) -> list[Tensor]:
     """The tangents as a list of tensors that fit the variables one by one."""
-    found = [with_axes(tangent) for tangent in leaves_of(tangents)]
-    expected = leaves_of(variables)
-    if [t.shape for t in found] != [x.shape for x in expected]:
+    found, expected = leaves_of(tangents), leaves_of(variables)
+    shapes = [getattr(t, "shape", ()) for t in found]  # numbers have none
+    if shapes != [x.shape for x in expected]:
         raise ValueError(
             "the vector is to have the form and shapes of the arguments; they are "
-            f"{[x.shape for x in expected]}, and those of the vector {[t.shape for t in found]}"
+            f"{[x.shape for x in expected]}, and those of the vector {shapes}"
         )
-    return [
-        t.astype(x.dtype) if t.dtype != x.dtype else t for t, x in zip(found, expected, strict=True)
-    ]
+    pairs = zip(found, expected, strict=True)
+    there = [(t if isinstance(t, Tensor) else asarray(t, device=x.device), x) for t, x in pairs]
+    return [t.astype(x.dtype) if t.dtype != x.dtype else t for t, x in there]
 
 
 def jacobian(function: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Any]:

@@ -225,7 +225,8 @@ class Primitive:
         self, error: Exception, values: Sequence[Any], settings: dict[str, Any]
     ) -> NoReturn:
         """Raise an error that names the operation and what it was given."""
-        devices = {device_of(value) for value in values if is_array(value)}
+        arrays = [v for v in values if is_array(v) and as_array(v) is v]  # scalars go anywhere
+        devices = {device_of(array) for array in arrays}
         if len(devices) > 1:
             raise TypeError(
                 f"{self.name}: the operands are on different devices, "

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from minigrad.arrays import TensorLike
 from minigrad.tensor import Tensor, asarray
 
 
@@ -126,8 +125,8 @@ def _flatten(tensors: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}/")
         else:
-            tensor: TensorLike = value if isinstance(value, Tensor) else asarray(value)
-            yield prefix + name, tensor.numpy()
+            held = value if isinstance(value, Tensor) else asarray(value, device="cpu")
+            yield prefix + name, held.numpy()
 
 
 def _safetensors() -> Any:

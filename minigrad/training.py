@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf, isfinite
-from typing import Any, Literal, Protocol, TypeAlias
+from math import inf, isfinite, isnan
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy
 
@@ -32,6 +32,7 @@ End: TypeAlias = Literal["done", "no longer improving", "interrupted", "out of t
 RECENT = 0.05
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """What can be saved and resumed: modules, optimizers, schedules, streams."""
 
@@ -113,7 +114,7 @@ class Draws:
 
         Raises ``ValueError`` if it is one of another kind.
         """
-        self.rng.bit_generator.state = json.loads(bytes(numpy.asarray(state["json"])))
+        self.rng.bit_generator.state = json.loads(bytes(asarray(state["json"]).numpy()))
 
 
 class Training:
@@ -204,7 +205,7 @@ class Training:
         for name, part in state.items():
             if name in ("best", "history") or "/" in name:
                 raise ValueError(f"a part of the state cannot be named {name!r}: choose another")
-            if not isinstance(part, numpy.random.Generator) and not hasattr(part, "state_dict"):
+            if not isinstance(part, Stateful | numpy.random.Generator):
                 raise TypeError(
                     f"state[{name!r}] is a {type(part).__name__}, which has no state_dict() and "
                     "load_state_dict(), and is no numpy.random.Generator"
@@ -308,7 +309,7 @@ class Training:
         if len(self.history) >= self.updates:
             return "done"
         if self.best and self.patience:
-            values = [value for _, value in self.history.evaluations.get(self.best, [])]
+            values = self._evaluated(self.best)
             if values and len(values) - values.index(min(values)) > self.patience:
                 return "no longer improving"
         return None
@@ -358,9 +359,13 @@ class Training:
                 f"the best weights are those of the smallest {name!r}, and evaluate() returned "
                 f"{', '.join(figures) or 'nothing'}"
             )
-        before = [value for _, value in self.history.evaluations.get(name, [])]
-        if figures[name] < min(before, default=inf):
+        if figures[name] < min(self._evaluated(name), default=inf):
             self.best_state = dict(self.state["model"].state_dict())
+
+    def _evaluated(self, name: str) -> list[float]:
+        """A figure at all evaluations so far; one that is no number is worse than any."""
+        values = [value for _, value in self.history.evaluations.get(name, [])]
+        return [inf if isnan(value) else value for value in values]
 
     def _save(self) -> None:
         if self.checkpoint is None:

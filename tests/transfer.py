@@ -9,6 +9,9 @@ import numpy as np
 import minigrad as mg
 from minigrad.arrays import is_array, to_numpy
 
+#: The type of the arrays that tensors hold there.
+ARRAY = type(mg.tensor(0.0).array)
+
 
 def to_host(value: Any) -> np.ndarray[Any, Any]:
     """A tensor, an array of any library, or a number, as a NumPy array."""

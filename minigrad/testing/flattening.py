@@ -14,7 +14,7 @@ import numpy
 from numpy.typing import NDArray
 
 from minigrad.arrays import Array, is_array, namespace, to_numpy
-from minigrad.containers import map_leaves
+from minigrad.containers import leaves_of, map_leaves
 from minigrad.nn import Module
 from minigrad.tensor import Tensor, asarray, describe
 
@@ -101,10 +101,12 @@ def flattened(
         if is_variable(leaf):
             names.append(name)
             number = isinstance(leaf, float) and not is_array(leaf)
-            points.append(asarray(leaf, "float64" if number else None).array)
+            held = asarray(leaf, "float64", device=device) if number else asarray(leaf)
+            points.append(held.array)
         elif isinstance(leaf, Tensor) or is_array(leaf):
             constants.append(asarray(leaf).array)
 
+    device = next((leaf.device for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)), None)
     inputs = map_leaves(_placed, inputs)
     map_leaves(collect, inputs, "inputs")
     own = _named_parameters(parameters)

@@ -53,7 +53,9 @@ def check_gradients(
     Args:
         f: a function of Tensors that returns a Tensor, or nested containers of Tensors.
         inputs: its arguments: arrays, Tensors, numbers, and nested tuples, lists and
-            dictionaries of them. Integers, booleans and other objects are constants.
+            dictionaries of them. Integers, booleans and other objects are constants. On a GPU
+            ``f`` is computed there, and the differences on the host; NumPy's arrays are put
+            where the scope of ``mg.device`` says, and floats where the first Tensor is.
         parameters: what ``f`` is differentiated by besides, without its being an argument: a
             Module, or the Parameters as a dictionary or list.
         order: the highest order of derivative that is checked.

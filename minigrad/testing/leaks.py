@@ -18,14 +18,12 @@ from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import numpy as np
 
-import minigrad as mg
-
 K = TypeVar("K")
 
 #: How many frames of every allocation are remembered, to find the user's line among them.
 _FRAMES: Final = 25
-#: The folders whose lines are not the user's.
-_INNER: Final = tuple(f"{Path(file).parent}{os.sep}" for file in (mg.__file__, np.__file__))
+#: The libraries whose lines are not the user's.
+_INNER: Final = ("minigrad", "numpy", "cupy")
 #: Allocations of these files are those of the measurement itself.
 _OWN: Final = (__file__, tracemalloc.__file__)
 #: How many types, and how many lines, a message names.
@@ -192,19 +190,26 @@ def _census() -> _Census:
         groups[kind] = [found for found in groups[kind] if tracemalloc.get_object_traceback(found)]
     objects = {kind: len(group) for kind, group in groups.items()}
     del groups, group, found
+    inner = _inner_folders()
     arrays: dict[str, int] = {}
     own: dict[str, int] = {}
     for trace in tracemalloc.take_snapshot().traces:
         if trace.traceback[-1].filename not in _OWN:
             sizes = arrays if trace.domain == np.lib.tracemalloc_domain else own
-            line = _users_line(trace.traceback)
+            line = _users_line(trace.traceback, inner)
             sizes[line] = sizes.get(line, 0) + trace.size
     return _Census(objects, arrays, own, _bytes_on_device())
 
 
-def _users_line(traceback: tracemalloc.Traceback) -> str:
-    """The innermost line outside minigrad and NumPy."""
-    frames = [frame for frame in traceback if not frame.filename.startswith(_INNER)]
+def _inner_folders() -> tuple[str, ...]:
+    """The folders of those libraries among ``_INNER`` that are imported."""
+    files = [sys.modules[name].__file__ for name in _INNER if name in sys.modules]
+    return tuple([f"{Path(file).parent}{os.sep}" for file in files if file])
+
+
+def _users_line(traceback: tracemalloc.Traceback, inner: tuple[str, ...]) -> str:
+    """The innermost line outside of some folders."""
+    frames = [frame for frame in traceback if not frame.filename.startswith(inner)]
     frame = frames[-1] if frames else traceback[-1]
     return f"{frame.filename}:{frame.lineno}"
 

@@ -575,8 +575,9 @@ TABLE: list[Row] = [
         Row(
             "standardize",
             lambda x, axis=axis: mg.standardize(x, axis),
-            lambda x, axis=axis: (x - x.mean(axis, keepdims=True))
-            / np.sqrt(x.var(axis, keepdims=True) + 1e-5),
+            lambda x, axis=axis: (
+                (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + 1e-5)
+            ),
             ((2, 3),),
             one(2, min_side=2),
             ((0, 2),) if axis == 1 else None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transfer import on_device
 
 import minigrad as mg
 from minigrad import Tape, TapeError, Tensor
@@ -18,7 +19,7 @@ V = np.array([1.0, 2.0, -0.5])
 
 def smooth(x: Tensor) -> Tensor:
     """Some function of three numbers whose derivatives of all orders differ."""
-    return mg.tanh(A @ x) * mg.exp(0.5 * x) + x**3
+    return mg.tanh(mg.tensor(A) @ x) * mg.exp(0.5 * x) + x**3
 
 
 def loss(x: Tensor) -> Tensor:
@@ -50,7 +51,7 @@ class TestGrad:
             first, second = parameters["layers"]
             return mg.sum(first * x + second * x * x) * scale
 
-        parameters = {"layers": [np.array([1.0]), (np.array([2.0]))]}
+        parameters = {"layers": on_device([np.array([1.0]), (np.array([2.0]))])}
         by_parameters, by_x = mg.grad(model, (0, 1))(parameters, np.array([3.0]), scale=10.0)
         assert by_parameters["layers"][0].tolist() == [30.0]
         assert by_parameters["layers"][1].tolist() == [90.0]
@@ -181,7 +182,7 @@ class TestSecondOrder:
         (third,) = torch.autograd.grad(second @ torch.tensor(V), x)
 
         def twice(y: Tensor) -> Tensor:
-            return mg.sum(mg.hvp(loss, y, V) * V)
+            return mg.sum(mg.hvp(loss, y, V) * mg.tensor(V))
 
         np.testing.assert_allclose(mg.hvp(loss, X, V).numpy(), second.detach(), rtol=1e-10)
         np.testing.assert_allclose(mg.grad(twice)(X).numpy(), third, rtol=1e-10)

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+from transfer import on_device
 
 import minigrad as mg
 from minigrad import Tape, TapeError, Tensor, tape
@@ -36,7 +37,7 @@ class TestDebug:
     def test_it_tells_which_operand_was_not_finite_before(self) -> None:
         x = leaf([1.0, 2.0])
         with pytest.raises(FloatingPointError, match="operand 1 already had"), mg.debug(), Tape():
-            x * np.array([1.0, np.nan])
+            x * mg.tensor([1.0, np.nan])
 
     def test_a_gradient_that_is_not_finite_names_its_rule(self) -> None:
         x = leaf([4.0, 0.0])
@@ -68,7 +69,7 @@ class TestDebug:
         assert found[0] == found[1] == found[2] == found[3]
 
     def test_an_array_that_was_written_to_is_noticed(self) -> None:
-        shared = np.array([1.0, 2.0])
+        shared = on_device(np.array([1.0, 2.0]))
         x, factor = leaf([3.0, 4.0]), mg.asarray(shared)
         with mg.debug(), Tape() as tape:
             y = (x * factor).sum()

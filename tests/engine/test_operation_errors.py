@@ -8,21 +8,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transfer import on_device
 
 import minigrad as mg
+from minigrad.arrays import namespace
 
 T = mg.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
 U = mg.tensor([1.0, 2.0, 3.0, 4.0])
-FOUR = np.ones(4)
-CUBE = np.ones((2, 2, 3))
-INTEGERS = np.arange(6).reshape(2, 3)
+FOUR = on_device(np.ones(4))
+CUBE = on_device(np.ones((2, 2, 3)))
+INTEGERS = on_device(np.arange(6).reshape(2, 3))
+#: The library of the arrays that tensors hold here.
+ARRAYS = namespace(T.array)
 SINGULAR = mg.tensor(np.zeros((2, 2)), requires_grad=True)
-MASK = np.ones((2, 3), dtype=bool)
+MASK = on_device(np.ones((2, 3), dtype=bool))
 
 
 def case(name: str, call: Callable[[], Any], kind: type[Exception], *fragments: str) -> Any:
     """A wrong call, the error it raises, and what the message must say."""
     return pytest.param(call, kind, fragments, id=name)
+
+
+def on_host(name: str, call: Callable[[], Any], kind: type[Exception], *fragments: str) -> Any:
+    """One that CuPy does not notice, or that is about NumPy's arrays."""
+    return pytest.param(call, kind, fragments, id=name, marks=pytest.mark.host)
 
 
 SHAPES = [
@@ -36,20 +45,18 @@ SHAPES = [
     case("clip", lambda: mg.clip(T, FOUR, 9.0), ValueError, "clip", "(2, 3)", "(4,)"),
     case("matmul", lambda: T @ T, ValueError, "matmul", "(2, 3)", "3", "2"),
     case("matmul vector", lambda: T @ U, ValueError, "matmul", "(2, 3)", "(4,)"),
-    case("matmul vectors", lambda: U @ np.ones(3), ValueError, "matmul", "(4,)", "(3,)"),
+    case("matmul vectors", lambda: U @ U[:3], ValueError, "matmul", "(4,)", "(3,)"),
     case("matmul number", lambda: T @ 2.0, ValueError, "matmul", "(2, 3)", "2.0", "a * b"),
     case("matmul of number", lambda: 2.0 @ T, ValueError, "matmul", "(2, 3)", "2.0", "a * b"),
     case(
         "matmul stacks",
-        lambda: mg.matmul(np.ones((2, 2, 3)), mg.tensor(np.ones((3, 3, 2)))),
+        lambda: mg.matmul(CUBE, mg.tensor(np.ones((3, 3, 2)))),
         ValueError,
         "matmul",
         "(2, 2, 3)",
         "(3, 3, 2)",
     ),
-    case(
-        "linear", lambda: mg.linear(T, np.ones((3, 2)), U), ValueError, "linear", "(2, 3)", "(3, 2)"
-    ),
+    case("linear", lambda: mg.linear(T, T.T, U), ValueError, "linear", "(2, 3)", "(3, 2)"),
     case("linear bias", lambda: mg.linear(T, T, U), ValueError, "linear", "(2, 3)", "(4,)"),
     case("linear number", lambda: mg.linear(T, 2.0, U), ValueError, "linear", "2.0", "weight"),
     case("reshape", lambda: T.reshape(4, 2), ValueError, "reshape", "(2, 3)", "(4, 2)"),
@@ -73,12 +80,12 @@ SHAPES = [
     case("einsum lists", lambda: mg.einsum(T, [0, 1]), TypeError, "einsum", "string"),  # type: ignore[arg-type]
     case("diag", lambda: mg.diag(CUBE), ValueError, "diag", "(2, 2, 3)"),
     case("inv", lambda: mg.linalg.inv(T), ValueError, "inv", "(2, 3)", "square"),
-    case("inv singular", lambda: mg.linalg.inv(SINGULAR), ValueError, "inv", "Singular"),
+    on_host("inv singular", lambda: mg.linalg.inv(SINGULAR), ValueError, "inv", "Singular"),
     case("inv number", lambda: mg.linalg.inv(mg.tensor(1.0)), ValueError, "inv", "()"),
     case("det", lambda: mg.linalg.det(T), ValueError, "det", "(2, 3)", "square"),
     case("slogdet", lambda: mg.linalg.slogdet(T), ValueError, "slogdet", "(2, 3)", "square"),
     case("solve", lambda: mg.linalg.solve(SINGULAR, U), ValueError, "solve", "(2, 2)", "(4,)"),
-    case(
+    on_host(
         "cholesky",
         lambda: mg.linalg.cholesky(SINGULAR),
         ValueError,
@@ -222,7 +229,7 @@ AXES = [
 ]
 
 INDICES = [
-    case("take beyond", lambda: mg.take(T, [0, 9]), IndexError, "9"),
+    on_host("take beyond", lambda: mg.take(T, [0, 9]), IndexError, "9"),
     case("take floats", lambda: mg.take(T, [0.5]), IndexError, "take", "integers", "float64"),
     case("take mask", lambda: mg.take(T, MASK), IndexError, "take", "integers", "bool"),
     case(
@@ -234,7 +241,7 @@ INDICES = [
         "(2, 3)",
     ),
     case("set_at beyond", lambda: mg.set_at(T, 7, 0.0), IndexError, "set_at", "7", "(2, 3)"),
-    case("set_at in a list", lambda: mg.set_at(T, [0, 9], U), IndexError, "set_at", "9"),
+    on_host("set_at in a list", lambda: mg.set_at(T, [0, 9], U), IndexError, "set_at", "9"),
     case("set_at shape", lambda: mg.set_at(T, 0, U), ValueError, "set_at", "(2, 3)", "(4,)"),
     case(
         "set_at shape in a list",
@@ -252,7 +259,7 @@ INDICES = [
         "astype",
     ),
     case("beyond", lambda: T[7], IndexError, "getitem", "7", "(2, 3)"),
-    case("beyond in a list", lambda: T[[0, 9]], IndexError, "getitem", "9", "(2, 3)"),
+    on_host("beyond in a list", lambda: T[[0, 9]], IndexError, "getitem", "9", "(2, 3)"),
     case("too many", lambda: T[0, 0, 0], IndexError, "getitem", "(0, 0, 0)", "(2, 3)"),
     case("float", lambda: T[1.5], IndexError, "getitem", "1.5", "(2, 3)", "integers"),
     case("list of floats", lambda: T[[0.5]], IndexError, "getitem", "(2, 3)", "integer"),
@@ -264,7 +271,7 @@ INDICES = [
 OPERANDS = [
     case("complex number", lambda: T * 1j, TypeError, "multiply", "complex"),
     case("complex scalar", lambda: T * np.complex64(1j), TypeError, "multiply", "complex64"),
-    case("complex array", lambda: T + np.array([1j]), TypeError, "add", "complex128"),
+    case("complex array", lambda: T + ARRAYS.array([1j]), TypeError, "add", "complex128"),
     case("complex tensor", lambda: mg.tensor([1j]), TypeError, "complex128", ".real"),
     case("complex cast", lambda: T.astype("complex64"), TypeError, "astype", "complex64"),
     case("cast to text", lambda: T.astype("U5"), TypeError, "astype", "U5"),
@@ -273,12 +280,12 @@ OPERANDS = [
     case("ragged tensor", lambda: mg.tensor([[1.0], [1.0, 2.0]]), ValueError, "ragged"),
     case("text", lambda: T + "a", TypeError, "add", "str"),
     case("text reflected", lambda: "a" * T, TypeError, "multiply", "str"),
-    case("text array", lambda: T + np.array(["a"]), TypeError, "add", "<U1", "(2, 3)"),
+    on_host("text array", lambda: T + np.array(["a"]), TypeError, "add", "<U1", "(2, 3)"),
     case("text compared", lambda: T < "a", TypeError, "less"),
     case("text in where", lambda: mg.where(MASK, T, "a"), TypeError, "where", "str"),
     case("text alone", lambda: mg.tensor("a"), TypeError, "numbers", "<U1"),
     case("None", lambda: T * None, TypeError, "multiply", "NoneType"),
-    case("objects", lambda: T + np.array([None]), TypeError, "add", "object", "(2, 3)"),
+    on_host("objects", lambda: T + np.array([None]), TypeError, "add", "object", "(2, 3)"),
     case("minus of booleans", lambda: -(T > 0), TypeError, "negative", "(2, 3) bool"),
     case("integer power", lambda: mg.tensor([1, 2]) ** -1, ValueError, "power", "(2,) int64", "-1"),
     case(
@@ -367,5 +374,6 @@ def test_setting_an_item_does_not_change_the_tensor() -> None:
     assert t.tolist() == [1.0, 2.0]
 
 
+@pytest.mark.host
 def test_a_constant_becomes_an_array_without_a_word() -> None:
     assert np.asarray(T.detach()).tolist() == T.tolist()

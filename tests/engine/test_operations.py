@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from operation_table import TABLE, Array, Row
-from transfer import on_device, to_host
+from transfer import ARRAY, on_device, to_host
 
 import minigrad as mg
 from minigrad.arrays import is_array
@@ -21,9 +21,6 @@ from minigrad.testing import check_gradients
 
 #: Relative and absolute error of a value that takes a few roundings.
 ROUNDING = {"float16": 2e-2, "float32": 1e-5, "float64": 1e-12}
-
-#: The type of the arrays that tensors hold here.
-ARRAY = type(mg.tensor(0.0).array)
 
 PUBLIC = [*mg.ops.__all__, *(f"linalg.{name}" for name in mg.linalg.__all__)]
 DIFFERENTIABLE = [row for row in TABLE if row.differentiable]

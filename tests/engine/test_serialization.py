@@ -370,10 +370,10 @@ class Net(nn.Module):
 def train(net: Net, optimizer: optim.SGD | optim.Adam, steps: range) -> list[float]:
     losses = []
     for step in steps:
-        x = np.random.default_rng(step).normal(size=(16, 3)).astype("float32")
+        x = mg.tensor(np.random.default_rng(step).normal(size=(16, 3)), "float32")
         optimizer.zero_grad()
         with mg.Tape() as tape:
-            loss = ((net(mg.tensor(x)) - x[:, :1] * x[:, 1:2]) ** 2).mean()
+            loss = ((net(x) - x[:, :1] * x[:, 1:2]) ** 2).mean()
         tape.backward(loss)
         optimizer.step()
         losses.append(loss.item())

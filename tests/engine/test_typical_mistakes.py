@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transfer import on_device
 
 import minigrad as mg
 from minigrad import Tape, TapeError, Tensor
@@ -44,7 +45,7 @@ def writing_into_a_tensor() -> None:
 
 
 def writing_into_an_array_that_a_tape_keeps() -> None:
-    factor = np.ones(3, "float32")
+    factor = on_device(np.ones(3, "float32"))
     x = leaf()
     with mg.debug(), Tape() as tape:
         y = mg.sum(x * factor)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import assert_equal
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("threadpoolctl")
@@ -41,16 +42,6 @@ def run(folder: Path, series: Path, *more: str) -> mg.SavedTensors:
     use = ["--data", str(series), "--column", "temp", "--folder", str(folder)]
     program.main([*SMALL, *use, *more])
     return mg.load(folder / "checkpoint.safetensors")
-
-
-def assert_equal(a: Any, b: Any) -> None:
-    """Two checkpoints hold the same bits."""
-    assert a.keys() == b.keys()
-    for name in a:
-        if isinstance(a[name], dict):
-            assert_equal(a[name], b[name])
-        elif name != "seconds":
-            np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)
 
 
 def better(printed: str, name: str) -> list[float]:

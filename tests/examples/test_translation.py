@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import assert_equal
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("threadpoolctl")
@@ -36,16 +37,6 @@ def run(folder: Path, pairs: Path, *more: str) -> mg.SavedTensors:
     """Run the program and return the checkpoint that it leaves."""
     program.main([*SMALL, *SHORT, "--data", str(pairs), "--folder", str(folder), *more])
     return mg.load(folder / "checkpoint.safetensors")
-
-
-def assert_equal(a: Any, b: Any) -> None:
-    """Two checkpoints hold the same bits."""
-    assert a.keys() == b.keys()
-    for name in a:
-        if isinstance(a[name], dict):
-            assert_equal(a[name], b[name])
-        else:
-            np.testing.assert_array_equal(a[name].numpy(), b[name].numpy(), err_msg=name)
 
 
 @pytest.mark.parametrize("attention", ["additive", "dot"])
@@ -160,7 +151,7 @@ def test_training_ends_early_where_it_gets_no_better(
     # A learning rate this high only does harm after the first updates.
     settings = ["--lr", "1", "--every", "1", "--patience", "3", "--updates", "100"]
     saved = run(tmp_path, pairs, *settings)
-    assert "no longer getting better" in capsys.readouterr().out
+    assert "no longer improving" in capsys.readouterr().out
     assert 4 <= saved["optimizer"]["steps"].item() < 100
     assert np.any(saved["best"]["bias"].numpy() != saved["model"]["bias"].numpy())
 
@@ -195,11 +186,15 @@ class TestErrors:
             program.main([option, "0"])
         assert f"argument {option}: 0 is not at least 1" in capsys.readouterr().err
 
-    def test_settings_that_make_no_sense(self, pairs: Path) -> None:
+    def test_settings_that_make_no_sense(
+        self, pairs: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         use = ["--data", str(pairs)]
         self.refuse([*use, "--units", "5"], "size is at least")
         self.refuse([*use, "--dropout", "1.5"], r"in \[0, 1\), not 1.5")
-        self.refuse([*use, "--alpha", "-1"], "--alpha is at least 0, not -1.0")
+        with pytest.raises(SystemExit):
+            program.main([*use, "--alpha", "-1"])
+        assert "--alpha: -1.0 is not at least 0" in capsys.readouterr().err
         self.refuse([*use, "--device", "gpu"], "unknown device 'gpu'")
 
     def test_files_that_are_no_checkpoint(self, tmp_path: Path) -> None:
@@ -217,9 +212,9 @@ class TestErrors:
     def test_a_checkpoint_of_something_else(self, tmp_path: Path, pairs: Path) -> None:
         saved = run(tmp_path, pairs)
         resume = ["--resume", "--folder", str(tmp_path)]
-        self.refuse([*resume, "--hidden", "9"], "trained with hidden 8, .* with hidden 9")
+        self.refuse([*resume, "--hidden", "9"], "trained with --hidden 8, .* with --hidden 9")
         pairs.write_text(pairs.read_text(encoding="utf-8") + "\nx\ty", encoding="utf-8")
-        self.refuse(resume, "the pairs are not those that this checkpoint was trained on")
+        self.refuse(resume, "the data are not those that this checkpoint was trained on")
         assert_equal(saved, mg.load(tmp_path / "checkpoint.safetensors"))
 
     def test_a_loss_that_is_not_finite(self, tmp_path: Path, pairs: Path) -> None:

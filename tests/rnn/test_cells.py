@@ -116,7 +116,7 @@ def test_a_coupled_lstm_is_one_whose_forget_gate_mirrors_the_input_gate(
     plain = rnn.LSTMCell(INPUTS, HIDDEN, dtype="float64")
     for name, value in weights_of(coupled).items():
         i, g, o = np.split(value, 3)
-        getattr(plain, name).rebind(np.concatenate([i, -i, g, o]))
+        getattr(plain, name).rebind(mg.tensor(np.concatenate([i, -i, g, o])))
     xs = mg.tensor(random_x(rng, 5))
     ys, expected = rnn.unroll(coupled, xs)[0], rnn.unroll(plain, xs)[0]
     np.testing.assert_allclose(ys.numpy(), expected.numpy(), rtol=0, atol=1e-14)
@@ -214,7 +214,9 @@ def compare(
     with mg.Tape() as tape:
         y, state = cell(leaves[0], as_state(leaves[1:]) if leaves[1:] else None)
         outputs = parts_of(state)
-        loss = mg.stack([(o * w).sum() for o, w in zip(outputs, weights, strict=True)]).sum()
+        loss = mg.stack(
+            [(o * mg.tensor(w)).sum() for o, w in zip(outputs, weights, strict=True)]
+        ).sum()
     tape.backward(loss)
 
     their_leaves = [torch.tensor(a, requires_grad=True) for a in arrays]
@@ -552,7 +554,7 @@ def test_initial_values_are_reproducible_and_reset_parameters_draws_them_again(k
     values = weights_of(cell)
     assert any((values[name] != value).any() for name, value in weights_of(other).items())
     for parameter in other.parameters():
-        parameter.rebind(parameter.numpy() + 1.0)
+        parameter.rebind(parameter.detach() + 1.0)
     before = list(other.parameters())
     other.reset_parameters(rng=7)
     assert all(a is b for a, b in zip(before, other.parameters(), strict=True))

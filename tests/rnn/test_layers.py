@@ -118,7 +118,9 @@ def test_values_states_and_all_gradients_equal_torchs(
         ys, state = layer(leaves[0], as_state(leaves[1:]) if given else None, lengths=lengths)
         outputs = [ys, *parts_of(state)]
         weights = [rng.normal(size=output.shape) for output in outputs]
-        loss = mg.stack([(o * w).sum() for o, w in zip(outputs, weights, strict=True)]).sum()
+        loss = mg.stack(
+            [(o * mg.tensor(w)).sum() for o, w in zip(outputs, weights, strict=True)]
+        ).sum()
     tape.backward(loss)
 
     theirs = [torch.tensor(a, requires_grad=True) for a in arrays]

@@ -124,8 +124,8 @@ def make_problem(rng: np.random.Generator, time: int) -> ByHand:
 
 def one_step(w: dict[str, Tensor], x: Any, h: Tensor, target: Any) -> tuple[Tensor, Tensor]:
     """The step of ``ByHand``, on tensors: the loss and the new state."""
-    h = mg.tanh(x @ w["U"].T + h @ w["W"].T + w["b"])
-    return mg.mean((h @ w["V"].T - target) ** 2), h
+    h = mg.tanh(mg.asarray(x) @ w["U"].T + h @ w["W"].T + w["b"])
+    return mg.mean((h @ w["V"].T - mg.asarray(target)) ** 2), h
 
 
 @every_period

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -17,10 +18,10 @@ from standin.offered import TABLE, checked, offered
 
 #: Functions that do what NumPy's do, with CuPy's parameters.
 _SAME = (
-    "all any argmax argmin broadcast_to can_cast clip concatenate copyto count_nonzero "
-    "cumprod cumsum diag diagonal diff dot expand_dims flip inner max mean min moveaxis "
-    "nan_to_num outer pad prod promote_types ravel repeat reshape result_type roll round "
-    "split squeeze stack std sum swapaxes take_along_axis tensordot tile trace transpose "
+    "all any argmax argmin asfortranarray broadcast_to can_cast clip concatenate copyto "
+    "count_nonzero cumprod cumsum diag diagonal diff dot expand_dims flip inner max mean min "
+    "moveaxis nan_to_num outer pad prod promote_types ravel repeat reshape result_type roll "
+    "round split squeeze stack std sum swapaxes take_along_axis tensordot tile trace transpose "
     "tri tril triu var vdot"
 )
 
@@ -82,6 +83,7 @@ def modules() -> dict[str, ModuleType]:
         offered("cupy", name)
         setattr(root, name, function)
     root.__dict__.update(ndarray=ndarray, linalg=linalg, random=random, cuda=cuda)
+    root.__file__, root.__spec__ = __file__, ModuleSpec("cupy", None)
     root.__version__ = f"{TABLE['version']} (stand-in)"  # type: ignore[attr-defined]
     for name in ("cholesky", "det", "inv", "norm", "slogdet", "solve"):
         setattr(linalg, name, _like_numpys("cupy.linalg", name, _LINALG.get(name) or _linear(name)))
@@ -126,19 +128,21 @@ def _truth(name: str) -> Callable[..., Any]:
 # --------------------------------------------------------------------------------------
 
 
-def array(obj: Any, dtype: Any = None, copy: bool = True, order: str = "K", **rest: Any) -> ndarray:
+def array(obj: Any, dtype: Any = None, copy: bool = True, order: Any = "K", **rest: Any) -> ndarray:
     checked("cupy", "array")(obj, dtype, copy, order, **rest)
     if isinstance(obj, ndarray) and not copy and obj._device == current():
         return obj if dtype is None or obj.dtype == dtype else new(obj._host.astype(dtype))
     host = obj._host if isinstance(obj, ndarray) else np.asarray(obj)
     if host.dtype.kind not in "biufc":
         raise ValueError(f"Unsupported dtype {host.dtype}")
-    return new(host.astype(dtype or host.dtype))
+    if not isinstance(obj, ndarray):  # strides of NumPy never reach the device
+        order = {None: "C", "K": "A"}.get(order, order)
+    return new(host.astype(dtype or host.dtype, order=order))
 
 
 def asarray(a: Any, dtype: Any = None, order: str | None = None, **rest: Any) -> ndarray:
     checked("cupy", "asarray")(a, dtype, order, **rest)
-    return array(a, dtype, copy=False)
+    return array(a, dtype, copy=False, order=order)
 
 
 def asnumpy(a: Any, **settings: Any) -> Any:

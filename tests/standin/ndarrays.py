@@ -494,6 +494,8 @@ _COMPARISONS = {
 def _bind_operators() -> None:
     def binary(name: str) -> Callable[..., Any]:
         def compute(self: ndarray, other: Any) -> Any:
+            if other is None and name in ("equal", "not_equal"):
+                return new(np.full(self.shape, name == "not_equal"))
             if _overrides(other):
                 return _by_protocol(name, self, other)
             return ufunc_of(name)(self, other)

@@ -230,6 +230,8 @@ PROBES = [
     Probe("(f + 1.0).dtype.name", F4),
     Probe("[f * foreign, f / foreign, f < foreign]", ["multiply", "divide", "less"]),
     Probe("d @ foreign", "matmul"),
+    Probe("[f == None, f != None]", [(BOOL, [False] * 3), (BOOL, [True] * 3)]),
+    Probe("f < None", TypeError),
     Probe("(f + np.float32(1.0)).dtype.name", F4),
     Probe("(f + np.float64(3.0)).dtype.name", F8),
     Probe("(np.float64(3.0) * f).dtype.name", F8),
@@ -244,7 +246,13 @@ PROBES = [
     Probe("(f == float('nan'))", (BOOL, [False, False, False])),
     Probe("f.astype('float64')", (F8, [1.0, 2.0, 3.0])),
     Probe("f.astype('float32', copy=False) is f", True),
-    Probe("cp.asarray(f) is f", True),
+    Probe("[cp.asarray(f) is f, cp.asarray(f, order='K') is f]", [True, True]),
+    Probe(
+        "[cp.asarray(np.eye(3)[::-1]).strides, cp.array(np.eye(3).T).strides]", [(24, 8), (8, 24)]
+    ),
+    Probe("cp.asarray(np.eye(3).T).strides", (24, 8)),
+    Probe("cp.asarray(np.eye(3).T, order='K').strides", (8, 24)),
+    Probe("[cp.asfortranarray(d).strides, cp.flip(f).strides]", [(8, 16), (-4,)]),
     Probe("cp.result_type(f, 1.0).name", F4),
     Probe("f + host", TypeError),
     Probe("host + f", TypeError),

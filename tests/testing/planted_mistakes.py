@@ -1,7 +1,7 @@
 """Mistakes planted in derivatives: what check_gradients is for is to find every one of them.
 
-An operation is written once, for ``xp``: NumPy in the forward, minigrad in the rules, and
-PyTorch in both for its gradcheck. The name of each mistake says what is wrong.
+An operation is written once, for ``xp``: NumPy or CuPy in the forward, minigrad in the rules,
+and PyTorch in both for its gradcheck. The name of each mistake says what is wrong.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+from transfer import on_device
 
 import minigrad as mg
 import minigrad_rnn as rnn
+from minigrad.arrays import is_array, namespace
 from minigrad.testing import GradientError, check_gradients
 from minigrad_rnn.testing import check_bptt, check_truncated_bptt
 
@@ -88,7 +90,7 @@ def plant(
 def _of_one(forward: Callable[..., Any]) -> Any:
     @mg.primitive
     def planted(x: Any, /) -> Any:
-        return forward(np, x)
+        return forward(namespace(x), x)
 
     return planted
 
@@ -96,7 +98,7 @@ def _of_one(forward: Callable[..., Any]) -> Any:
 def _of_two(forward: Callable[..., Any]) -> Any:
     @mg.primitive
     def planted(a: Any, b: Any, /) -> Any:
-        return forward(np, a, b)
+        return forward(namespace(a), a, b)
 
     return planted
 
@@ -196,7 +198,7 @@ def constant(x: Any) -> Any:
 
 def single(x: Any) -> Any:
     """x rounded to float32."""
-    if isinstance(x, np.ndarray | mg.Tensor):
+    if isinstance(x, mg.Tensor) or is_array(x):
         return x.astype("float32").astype("float64")
     return x.float().double()
 
@@ -495,7 +497,7 @@ TAKEN = np.eye(2)[[0, 0, 1]]
 
 def _like(matrix: Array, x: Any) -> Any:
     """A constant matrix in the library of x."""
-    return x.new_tensor(matrix) if hasattr(x, "new_tensor") else matrix
+    return x.new_tensor(matrix) if hasattr(x, "new_tensor") else on_device(matrix)
 
 
 plant(
@@ -629,7 +631,7 @@ plant(
 def _doubled_in_place(xp: Any, g: Any, x: Any) -> Any:
     """The right gradient, and twice the seed left behind."""
     out = g * xp.cos(x)
-    if isinstance(g, np.ndarray):
+    if is_array(g):
         g *= 2.0
     elif not isinstance(g, mg.Tensor):
         g.mul_(2.0)
@@ -639,7 +641,7 @@ def _doubled_in_place(xp: Any, g: Any, x: Any) -> Any:
 def _moved_in_place(xp: Any, g: Any, x: Any) -> Any:
     """The right gradient, once."""
     out = g * xp.cos(x)
-    if isinstance(x, np.ndarray):
+    if is_array(x):
         x += 1.0
     elif not isinstance(x, mg.Tensor):
         x.data.add_(1.0)
@@ -698,13 +700,12 @@ compose("all of it cut off", numbers(), lambda xp, op, x: constant(xp.sin(x)) + 
 
 
 def _leaves_the_tape(xp: Any, op: Any, x: Any) -> Any:
-    values = constant(x).numpy()
-    return x * _like(np.sin(values), x) if xp is not mg else x * np.sin(values)
+    return x * _like(np.sin(constant(x).numpy()), x)
 
 
 def _writes_to_its_input(xp: Any, op: Any, x: Any) -> Any:
     if xp is mg:
-        x.array[...] = np.abs(x.array)
+        x.array[...] = abs(x.array)
     else:
         x.data.abs_()
     return xp.sin(x)

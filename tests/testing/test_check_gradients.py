@@ -141,6 +141,20 @@ def test_integers_and_other_objects_are_constants() -> None:
     check_gradients(f, X, np.array([0, 1, 0]), True, "sin", None)
 
 
+@pytest.mark.host  # it has a device of its own
+def test_inputs_on_a_device_are_checked_there(cuda: None) -> None:
+    x, rows = mg.tensor(X), mg.tensor([0, 1, 0])
+    seen = set()
+
+    def f(x: Any, rows: Any, number: Any) -> Any:
+        seen.update([x.device, rows.device, number.device])
+        return mg.tanh(x[rows]) * number
+
+    with mg.device("cpu"):
+        check_gradients(f, x, rows, 0.5)
+    assert seen == {"cuda:0"}
+
+
 def test_a_function_that_calls_numpy_through_the_protocols() -> None:
     check_gradients(lambda x, y: np.tanh(np.concatenate([x, y])).sum(axis=0) ** 2, X, X + 1.0)
 

@@ -9,6 +9,8 @@ from importlib.metadata import entry_points
 
 import pytest
 
+import minigrad as mg
+
 CUPY = importlib.util.find_spec("cupy") is not None
 #: Where this checkout is used without being installed, the plugin is named to pytest.
 LOADED = [] if entry_points(group="pytest11", name="minigrad") else ["-p", "minigrad_pytest"]
@@ -89,8 +91,11 @@ def test_the_marker_skips_where_there_is_no_gpu(pytester: pytest.Pytester) -> No
     result.stdout.fnmatch_lines(["SKIPPED*needs a GPU, and CuPy is not installed*cuda13*"])
 
 
-def test_the_marker_skips_where_cupy_finds_no_gpu(pytester: pytest.Pytester) -> None:
+def test_the_marker_skips_where_cupy_finds_no_gpu(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytester.makepyfile(cupy="def is_available(): return False")
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
     result = run(pytester, GPU_TEST, "-rs")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED*CuPy finds none that it can use"])
@@ -182,20 +187,22 @@ def test_a_leak_fails_and_an_array_replaced_does_not(pytester: pytest.Pytester) 
         def test_replaced(assert_no_leak):
             x = mg.tensor(np.ones(1000), requires_grad=True)
             with assert_no_leak():
-                x.rebind(np.zeros(1000))
+                x.rebind(mg.tensor(np.zeros(1000)))
 
         def test_leak(assert_no_leak):
             kept = []
             with assert_no_leak():
                 kept.append(mg.tensor(np.ones(1000)))
     """
+    on_cpu = mg.tensor(0.0).device == "cpu"
+    memory = "8,000 bytes of arrays" if on_cpu else "8,192 bytes of arrays on the GPU"
     result = run(pytester, source)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         [
             "E*AssertionError: the block left behind",
             "E*+1 minigrad.tensor.Tensor",
-            "E*+8,000 bytes of arrays",
+            f"E*+{memory}",
             "E*test_a_leak*.py:*  kept.append(mg.tensor(np.ones(1000)))",
         ]
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
+from transfer import on_device
 
 import minigrad as mg
 from minigrad.testing import strategies
@@ -119,7 +120,7 @@ def test_indices_are_valid(data: st.DataObject) -> None:
     shape = data.draw(strategies.shapes())
     index = data.draw(strategies.indices(shape))
     x = np.arange(np.prod(shape, dtype=int)).reshape(shape)
-    np.testing.assert_array_equal(mg.tensor(x)[index].numpy(), x[index])
+    np.testing.assert_array_equal(mg.tensor(x)[on_device(index)].numpy(), x[index])
 
 
 def _has(kind: Callable[[Any], bool]) -> Callable[[tuple[Any, ...]], bool]:

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import minigrad as mg
+from minigrad.arrays import namespace
 from minigrad.testing.strategies.shapes import Shape, shapes
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Layout = Literal["contiguous", "transposed", "strided", "reversed"]
 
-#: How an array of a layout is made of a contiguous one: with the same values.
-_LAYOUTS: dict[Layout, Callable[[Array], Array]] = {
-    "contiguous": lambda x: x,
-    "transposed": np.asfortranarray,
-    "strided": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
-    "reversed": lambda x: np.flip(np.flip(x).copy()),
+#: How an array of a layout is made of a contiguous one: with the same values, by a library.
+_LAYOUTS: dict[Layout, Callable[[Any, Array], Array]] = {
+    "contiguous": lambda xp, x: x,
+    "transposed": lambda xp, x: xp.asfortranarray(x),
+    "strided": lambda xp, x: xp.repeat(x, 2, axis=-1)[..., ::2],
+    "reversed": lambda xp, x: xp.flip(xp.flip(x).copy()),
 }
 
 
@@ -88,8 +89,7 @@ def arrays(
     >>> find(strategies.arrays((3,), away_from=[0], distinct=True), lambda x: True)
     array([ 1., -1.,  2.])
     """
-    if layout is not None and layout not in _LAYOUTS:
-        raise ValueError(f"a layout is {', '.join(map(repr, _LAYOUTS))} or None, not {layout!r}")
+    layouts = _layouts(layout)
 
     def contiguous(shape: Shape, dtype: Any) -> st.SearchStrategy[Array]:
         dtype = np.dtype(dtype)
@@ -106,7 +106,6 @@ def arrays(
         return hnp.arrays(dtype, shape, elements=elements, fill=st.nothing(), unique=distinct)
 
     drawn = st.tuples(_drawn(shapes() if shape is None else shape), _drawn(dtype))
-    layouts = st.sampled_from([*_LAYOUTS]) if layout is None else st.just(layout)
     return st.builds(_laid_out, drawn.flatmap(lambda both: contiguous(*both)), layouts)
 
 
@@ -115,12 +114,13 @@ def tensors(
     dtype: Any = "float64",
     *,
     requires_grad: bool = False,
+    layout: Layout | None = None,
     **settings: Any,
 ) -> st.SearchStrategy[mg.Tensor]:
-    """Tensors that hold :func:`arrays`, in the layout in which these were drawn.
+    """Tensors that hold :func:`arrays`, made on the device of the ``mg.device`` scope.
 
     Args:
-        shape, dtype: as for :func:`arrays`.
+        shape, dtype, layout: as for :func:`arrays`; the layout is that on the device.
         requires_grad: whether the tensors are leaves.
         settings: the other arguments of :func:`arrays`.
 
@@ -131,8 +131,10 @@ def tensors(
     >>> find(strategies.tensors((2,), requires_grad=True), lambda t: True)
     tensor([0., 0.], dtype=float64, requires_grad=True)
     """
-    drawn = arrays(shape, dtype, **settings)
-    return drawn.map(lambda array: mg.asarray(array, requires_grad=requires_grad))
+    drawn = arrays(shape, dtype, layout="contiguous", **settings)
+    there = drawn.map(lambda array: mg.asarray(array).array)
+    laid_out = st.builds(_laid_out, there, _layouts(layout))
+    return laid_out.map(lambda array: mg.asarray(array, requires_grad=requires_grad))
 
 
 @st.composite
@@ -195,8 +197,16 @@ def _drawn(value: Any) -> st.SearchStrategy[Any]:
     return value if isinstance(value, st.SearchStrategy) else st.just(value)
 
 
+def _layouts(layout: Layout | None) -> st.SearchStrategy[Layout]:
+    if layout is None:
+        return st.sampled_from([*_LAYOUTS])
+    if layout not in _LAYOUTS:
+        raise ValueError(f"a layout is {', '.join(map(repr, _LAYOUTS))} or None, not {layout!r}")
+    return st.just(layout)
+
+
 def _laid_out(array: Array, layout: Layout) -> Array:
-    return _LAYOUTS[layout](array) if array.ndim else array
+    return _LAYOUTS[layout](namespace(array), array) if array.ndim else array
 
 
 @lru_cache
