@@ -9,8 +9,8 @@ every operation recorded (``unrolled=True``), by ``torch.nn``, by a loop over to
 operations, by ``jax.lax.scan`` if JAX is installed, and by the matrix products that it cannot do
 without. All are in one process and take turns; shown is the median time of forward and backward,
 and how many times that of ``torch.nn``, or of the loop where torch.nn has no such layer. The sizes
-are those that people train, with shorter sequences where a run would take minutes. The memory is the
-peak of forward and backward, over the arrays that the gradient needs.
+are those that people train, with shorter sequences where a run would take minutes. The memory is
+the peak of forward and backward, over what the tape holds between the two.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from typing import Any
 THREADS = int(sys.argv[sys.argv.index("--threads") + 1]) if "--threads" in sys.argv else 1
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(THREADS)
-os.environ["XLA_FLAGS"] = (
-    f"--xla_cpu_multi_thread_eigen={str(THREADS > 1).lower()} intra_op_parallelism_threads={THREADS}"
-)
+os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(THREADS > 1).lower()}"
 
 import numpy as np
 
@@ -107,7 +105,7 @@ class OwnCell(nn.Module):
 def ours(c: Configuration, unrolled: bool | None) -> tuple[Run, Run]:
     """Forward alone, and forward and backward."""
     layer: Any
-    options = {"num_layers": c.layers, "rng": 0, "unrolled": unrolled}
+    options: Any = {"num_layers": c.layers, "rng": 0, "unrolled": unrolled}
     if c.cell == "own":
         cell = OwnCell(c.inputs, c.hidden)
         layer = rnn.Recurrent([cell], unrolled=bool(unrolled))
@@ -385,7 +383,7 @@ def row(found: dict[str, Any]) -> str:
     both, forward = found["both"], found["forward"]
     peer = "torch.nn" if "torch.nn" in both else "torch loop"
     ratios = [
-        f"{both[who] / both[peer]:.2f}" if who in both else "–"
+        f"{both[who] / both[peer]:.2f}" if who in both else "-"
         for who in ("played", "unrolled", "torch loop", "jax", "products")
     ]
     shape = f"{found['layers']} x {found['time']}, {found['batch']}, {found['inputs']}"

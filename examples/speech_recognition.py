@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from settings import (
     checkpoint,
     conclude,
-    given,
     load_checkpoint,
     metadata,
     parser,
     positive,
     run,
     setting,
+    start,
 )
 
 import minigrad as mg
@@ -248,11 +248,7 @@ def judge(pairs: Sequence[tuple[String, NDArray[Any]]], beam: int) -> tuple[floa
 
 def prepare(options: argparse.Namespace) -> tuple[Learner, mg.SavedTensors | None]:
     """A learner with the settings of the options or of the checkpoint, and that checkpoint."""
-    saved = None
-    if options.resume:
-        saved, s, _ = load_checkpoint(options, Settings)
-    else:
-        s = Settings(**{**(QUICK if options.quick else {}), **given(options, Settings)})
+    saved, s, _ = start(options, Settings, QUICK if options.quick else {})
     if not 0.0 <= s.distortion < inf:
         raise ValueError(f"--distortion is at least 0, and not {s.distortion}")
     try:

@@ -284,7 +284,7 @@ class Learner:
     def update(self) -> dict[str, float]:
         """Read, and update the parameters."""
         if self.on_tape.maxlen:
-            self.on_tape.append(self.snapshot())
+            self.on_tape.append({name: part.state_dict() for name, part in self.parts.items()})
         loss = self.read().item()
         norm = rnn.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
@@ -304,33 +304,23 @@ class Learner:
             total, count = total + told.item(), count + targets.size
         return {BITS: bits_per_character(total / count)}
 
-    def snapshot(self) -> dict[str, Any]:
-        """How the parts are now."""
-        return {name: part.state_dict() for name, part in self.parts.items()}
-
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Bring the parts back to how they were."""
-        for name, part in self.parts.items():
-            part.load_state_dict(snapshot.get(name, {}))
-
     def state_dict(self) -> dict[str, Any]:
         """How the parts were before each update on the tape."""
-        return {str(i): snapshot for i, snapshot in enumerate(self.on_tape)}
+        return {str(i): parts for i, parts in enumerate(self.on_tape)}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Read again what was on the tape."""
-        now = self.snapshot()
+        """Read again what was on the tape, each time with the weights of then."""
+        weights = self.model.state_dict()
         self.truncated.reset()
         self.on_tape.clear()
-        for snapshot in saved.values():
-            self.on_tape.append(snapshot)
-            self.restore(snapshot)
+        for before in saved.values():
+            for name, part in self.parts.items():
+                if name == "model" or not self.on_tape:  # the others go on from the first
+                    part.load_state_dict(before.get(name, {}))
+            self.on_tape.append(before)
             self.read()
         self.optimizer.zero_grad()
-        state = self.carried.state
-        self.restore(now)
-        if saved:
-            self.carried.state = state  # the same values, through which gradients flow back
+        self.model.load_state_dict(weights)
 
 
 def train(options: argparse.Namespace) -> tuple[CharacterModel, Settings]:
@@ -353,7 +343,7 @@ def train(options: argparse.Namespace) -> tuple[CharacterModel, Settings]:
             "optimizer": learner.optimizer,
             "schedule": learner.schedule,
             "sampler": sampler,
-            "on_tape": learner,
+            "on_tape": learner,  # the last to be resumed, since it begins from the parts
         },
         evaluate=learner.evaluate,
         every=s.every,

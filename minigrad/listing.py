@@ -47,10 +47,8 @@ def held_bytes(entry: Entry, seen: set[int]) -> int:
     total = 0
     for value in (*entry.saved, *entry.settings.values()):
         for array in value if type(value) is tuple else (value,):
-            if is_array(array):
-                whole = owner(array)
-            else:  # what holds arrays by itself, such as a scan
-                whole = array
+            # What is no array may hold some, such as a scan.
+            whole = owner(array) if is_array(array) else array
             if id(whole) not in seen:
                 seen.add(id(whole))
                 total += getattr(whole, "nbytes", 0)

@@ -236,7 +236,7 @@ class Training:
         """Train, and return why it ended.
 
         ``"done"``, ``"no longer improving"`` (see ``patience``), ``"interrupted"`` or ``"out of
-        time"``. Called again, it goes on; at once if it is not done.
+        time"``. Called again, it goes on if there is more to do.
 
         Raises ``FloatingPointError`` if a loss is not finite; the last checkpoint is kept.
         ``ImportError`` if the progress bar needs tqdm and it is not installed.
@@ -248,15 +248,14 @@ class Training:
             while end is None:
                 self._note_update(self.update())
                 self.history.seconds = before + time.monotonic() - began
-                late = self.history.seconds - before > 60 * self.minutes
+                late = self.history.seconds - before >= 60 * self.minutes
+                due = len(self.history) % self.every == 0
+                if due or self._end_by_itself() or (late and not self._stopping):
+                    self._note_evaluation()
                 end = self._end_by_itself() or (
                     "interrupted" if self._stopping else "out of time" if late else None
                 )
-                if len(self.history) % self.every == 0 or end in ("done", "out of time"):
-                    self._note_evaluation()
-                    end = self._end_by_itself() or end
-                    self._save()
-                elif end:
+                if due or end:
                     self._save()
         return end
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import minigrad as mg
 from minigrad import Tensor
+from minigrad_rnn.sequences import to_host
 
 #: Class numbers, none of which is the blank.
 Labels: TypeAlias = tuple[int, ...]
@@ -419,7 +420,7 @@ def _lengths(name: str, given: Any, batch: int, largest: int) -> NDArray[Any]:
 
 def _integers(name: str, given: Any) -> NDArray[Any]:
     """Integers of any kind as an array on the host; an empty list has no dtype to speak of."""
-    array = given.numpy() if isinstance(given, Tensor) else numpy.asarray(given)
+    array = to_host(given)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{name} are integers, not {array.dtype}")
     return array.astype(numpy.int64)

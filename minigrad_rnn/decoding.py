@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import minigrad as mg
 from minigrad import Tensor
+from minigrad_rnn.sequences import to_host
 from minigrad_rnn.states import map_state, shapes_of
 
 # --------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ def beam_search(
     [1 0] 0.2
     [2 2] 0.27
     """
-    first = numpy.atleast_1d(start.numpy() if isinstance(start, Tensor) else numpy.asarray(start))
+    first = numpy.atleast_1d(to_host(start))
     _check_search(first, width, max_length, alpha, length_penalty, n_best)
     sources = first.size
     _check_rows(state, sources)
@@ -190,7 +191,9 @@ def beam_search(
     )
     found: list[list[Hypothesis]] = [[] for _ in range(sources)]
     greatest = _penalty(max_length, alpha, length_penalty)
-    device = next((part.device for part in _parts(state) if isinstance(part, Tensor)), "cpu")
+    device = next(
+        (part.device for part in _parts((state, start)) if isinstance(part, Tensor)), None
+    )
     tokens = mg.asarray(first, device=device)
     with mg.no_grad():
         for length in range(1, max_length + 1):

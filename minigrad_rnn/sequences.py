@@ -15,6 +15,8 @@ from typing import Any
 import numpy
 from numpy.typing import ArrayLike, NDArray
 
+from minigrad import Tensor
+
 # --------------------------------------------------------------------------------------
 # Sequences of several lengths in one batch
 # --------------------------------------------------------------------------------------
@@ -46,7 +48,7 @@ def pad_sequences(
     >>> lengths
     array([3, 2])
     """
-    arrays = [numpy.asarray(sequence) for sequence in sequences]
+    arrays = [to_host(sequence) for sequence in sequences]
     if not arrays:
         raise ValueError("there are no sequences to pad")
     first = arrays[0]
@@ -86,7 +88,7 @@ def unpad_sequences(
     >>> rnn.unpad_sequences([[1, 4], [2, 5], [3, 0]], lengths=[3, 2])
     [array([1, 2, 3]), array([4, 5])]
     """
-    array = numpy.asarray(padded)
+    array = to_host(padded)
     if array.ndim < 2:
         raise ValueError(f"a padded batch is (time, batch, ...), not {array.shape}")
     rows = array if batch_first else array.swapaxes(0, 1)
@@ -130,7 +132,7 @@ def mask_to_lengths(mask: ArrayLike, *, batch_first: bool = False) -> NDArray[An
     >>> rnn.mask_to_lengths([[True, True], [True, False], [True, False]])
     array([3, 1])
     """
-    array = numpy.asarray(mask)
+    array = to_host(mask)
     if array.dtype != bool:
         raise TypeError(f"a mask is boolean, not {array.dtype}: write mask != 0")
     if array.ndim != 2:
@@ -253,8 +255,13 @@ class Batches(Iterator[NDArray[Any]]):
         self._begin(int(state["epoch"]), position)
 
 
+def to_host(given: Any) -> NDArray[Any]:
+    """``given`` as a NumPy array; a tensor on a GPU is waited for."""
+    return numpy.asarray(given.to("cpu") if isinstance(given, Tensor) else given)
+
+
 def _checked_lengths(lengths: ArrayLike, time: int | None = None) -> NDArray[Any]:
-    checked = numpy.asarray(lengths)
+    checked = to_host(lengths)
     if checked.ndim != 1 or not checked.size:
         raise ValueError(f"lengths are one integer for each sequence, not {checked.shape}")
     if checked.dtype.kind not in "iu":
@@ -309,7 +316,7 @@ def shift(
     >>> rnn.shift([1, 2, 3], start=0)
     (array([0, 1, 2]), array([1, 2, 3]))
     """
-    array = numpy.asarray(sequence)
+    array = to_host(sequence)
     if ahead < 1:
         raise ValueError(f"targets lie at least 1 step ahead, not {ahead}")
     if start is not None and array.ndim:
@@ -405,7 +412,7 @@ class Stream:
     """
 
     def __init__(self, tokens: ArrayLike, batch_size: int) -> None:
-        whole = numpy.asarray(tokens)
+        whole = to_host(tokens)
         if whole.ndim != 1 or whole.dtype.kind not in "iu":
             raise ValueError(
                 f"a stream is one sequence of integers, not {whole.shape} {whole.dtype}"

@@ -32,6 +32,16 @@ def map_state(function: Callable[..., Any], *states: Any) -> Any:
     return first._make(parts) if hasattr(first, "_make") else tuple(parts)
 
 
+def as_tensors(state: Any) -> Any:
+    """The same state with tensors for arrays, those of NumPy on the device of the scope."""
+
+    def tensor(part: Any) -> Any:
+        plain = isinstance(part, Tensor) or not hasattr(part, "shape")
+        return part if plain else mg.asarray(part)
+
+    return map_state(tensor, state)
+
+
 def zeros_for(state: Any) -> Any:
     """A zero in the place of every part, which broadcasts to it."""
     return map_state(lambda part: 0, state)
@@ -102,6 +112,7 @@ def reset_state(state: Any, fresh: Any, initial: Any = None, *, batch_axis: int 
     """
     if state is None:
         return initial
+    state, initial = as_tensors(state), as_tensors(initial)
     rows = mg.asarray(fresh)
     if rows.dtype != "bool":
         raise TypeError(f"fresh is boolean, not {rows.dtype}: write fresh != 0")

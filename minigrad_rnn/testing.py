@@ -10,7 +10,7 @@ import numpy
 import minigrad as mg
 from minigrad import Tensor, nn
 from minigrad_rnn.cells import State
-from minigrad_rnn.states import detach_state
+from minigrad_rnn.states import as_tensors, detach_state
 from minigrad_rnn.truncation import TBPTT
 from minigrad_rnn.unrolling import Step, name_of
 
@@ -110,6 +110,7 @@ def check_truncated_bptt(
         )
     if loss is None:
         loss = _random_loss(seed)
+    state, xs = as_tensors(state), as_tensors(xs)
     kept = {name: parameter.grad for name, parameter in named.items()}
     before = []  # the state before every step
     try:

@@ -172,8 +172,8 @@ class TBPTT:
         Returns ``None`` between the gradients, and if no step of the window has a loss.
 
         Raises ``ValueError`` if a loss is not one number, the steps reach too far, or a
-        weight is missing, negative, not used, or zero in all of the window; ``TypeError`` if
-        a loss is not a tensor.
+        weight is missing, negative, not used, or zero in all of the window (a tensor on a GPU
+        is not looked at, and the loss is NaN); ``TypeError`` if a loss is not a tensor.
 
         >>> import minigrad as mg, minigrad_rnn as rnn
         >>> w = mg.tensor(2.0, requires_grad=True)

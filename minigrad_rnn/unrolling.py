@@ -10,8 +10,8 @@ import numpy
 import minigrad as mg
 from minigrad import Tensor
 from minigrad_rnn.cells import Cell, State
-from minigrad_rnn.sequences import lengths_to_mask
-from minigrad_rnn.states import map_state, select, zeros_for
+from minigrad_rnn.sequences import lengths_to_mask, to_host
+from minigrad_rnn.states import as_tensors, map_state, select, zeros_for
 
 #: Anything that computes one step: (x, state) -> (y, state).
 Step = Callable[[Any, State], tuple[Any, State]]
@@ -94,6 +94,7 @@ def unroll(
     check_outputs(outputs)
     if not isinstance(xs, Tensor):
         xs = mg.asarray(xs)
+    state, initial = as_tensors(state), as_tensors(initial)
     marked = not (lengths is None and mask is None and reset is None)
     _check_axes(cell, xs, marked)
     time = xs.shape[0]
@@ -255,7 +256,7 @@ def valid_steps(xs: Tensor, lengths: Any, mask: Any) -> Tensor | None:
     if mask is not None:
         raise ValueError("lengths and a mask say the same: give one of them")
     time, batch = xs.shape[:2]
-    given = lengths.numpy() if isinstance(lengths, Tensor) else numpy.asarray(lengths)
+    given = to_host(lengths)
     if given.shape != (batch,):
         raise ValueError(
             f"lengths are one integer for each of the {batch} sequences, ({batch},), not "

@@ -24,6 +24,8 @@ pytest_plugins = ["pytester"]
 # The same examples in every run, so that a failure is always that of a change.
 # HYPOTHESIS_PROFILE=thorough draws many new ones.
 settings.register_profile("quick", max_examples=15, deadline=None, derandomize=True)
+# For the stand-in, which takes several times as long for every operation.
+settings.register_profile("few", max_examples=4, deadline=None, derandomize=True)
 settings.register_profile(
     "ci",
     max_examples=60,

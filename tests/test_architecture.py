@@ -148,6 +148,12 @@ def test_operations_do_not_know_numpy(path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", ["minigrad", "minigrad_rnn"])
+def test_cupy_is_imported_in_one_place(package: str) -> None:
+    users = {name_of(path) for path in modules(package) for m, _ in imports(path) if "cupy" in m}
+    assert users <= {"minigrad.arrays"}
+
+
+@pytest.mark.parametrize("package", ["minigrad", "minigrad_rnn"])
 def test_importing_needs_numpy_alone(package: str) -> None:
     code = (
         "import sys, numpy\n"

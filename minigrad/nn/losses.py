@@ -274,7 +274,7 @@ def _compared(name: str, predictions: TensorLike, targets: TensorLike) -> tuple[
 def _classified(name: str, scores: TensorLike, targets: TensorLike) -> tuple[Tensor, Array]:
     """Scores (..., classes) as a tensor, and the targets (...) as an array of class numbers."""
     scores = scores if isinstance(scores, Tensor) else asarray(scores)
-    positions = asarray(targets).array
+    positions = asarray(targets, device=_device_for(targets, scores)).array
     if scores.ndim < 1 or positions.shape != scores.shape[:-1]:
         raise ValueError(
             f"{name}: scores (..., classes) need targets (...), and these are "
@@ -285,9 +285,13 @@ def _classified(name: str, scores: TensorLike, targets: TensorLike) -> tuple[Ten
 
 
 def _constant(value: TensorLike, like: Tensor) -> Tensor:
-    """A constant of the dtype of ``like``; numbers and lists are put on its device, too."""
-    placed = isinstance(value, Tensor) or is_array(value)
-    return asarray(value, like.dtype, device=None if placed else like.device)
+    """A constant of the dtype of ``like``."""
+    return asarray(value, like.dtype, device=_device_for(value, like))
+
+
+def _device_for(value: TensorLike, like: Tensor) -> str | None:
+    """Numbers and lists are put on the device of ``like``, and tensors and arrays are not moved."""
+    return None if isinstance(value, Tensor) or is_array(value) else like.device
 
 
 def _surprisal(scores: Tensor, positions: Array) -> Tensor:

@@ -111,6 +111,7 @@ def test_numbers_join_tensors_where_these_are() -> None:
         x = mg.tensor([1.0], device="cuda:0")
         assert mg.stack([x[0], 2.0]).tolist() == [1.0, 2.0]
         assert mg.maximum(x, 2.0).device == "cuda:0"
+        assert nn.cross_entropy(x, 0, True).item() == 0.0
 
 
 def test_a_file_is_loaded_onto_the_device_of_the_scope(tmp_path: Path) -> None:

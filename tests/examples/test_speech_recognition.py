@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import signal
 import wave
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ pytest.importorskip("tqdm")
 import speech_recognition as program
 
 import minigrad as mg
-import minigrad_rnn as rnn
 from minigrad_rnn import datasets, features
+
+pytestmark = pytest.mark.host
 
 DIPHTHONGS = ["--data", "diphthongs"]
 SHORT = ["--hidden", "8", "--batch", "4", "--updates", "12", "--every", "4", "--strings", "8"]
@@ -139,21 +140,11 @@ def test_two_runs_with_one_seed_are_the_same(tmp_path: Path) -> None:
 
 
 def test_resuming_is_the_same_as_not_stopping_bit_for_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, press_ctrl_c: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = run(tmp_path / "whole")
-    real, calls = rnn.clip_grad_norm_, 0
-
-    def clip(*args: Any, **more: Any) -> mg.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == 7:  # between two evaluations
-            signal.raise_signal(signal.SIGINT)
-        return real(*args, **more)
-
-    monkeypatch.setattr(rnn, "clip_grad_norm_", clip)
+    press_ctrl_c(7)  # between two evaluations
     part = run(tmp_path / "parts")
-    monkeypatch.undo()
     assert "Training is interrupted after 7 updates" in capsys.readouterr().out
     assert part["schedule"]["steps"].item() == 7
     program.main(["--resume", "--folder", str(tmp_path / "parts")])

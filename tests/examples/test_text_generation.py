@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import signal
+from collections.abc import Callable
 from itertools import product
 from math import inf, isnan
 from pathlib import Path
@@ -25,6 +26,8 @@ import minigrad as mg
 import minigrad_rnn as rnn
 from minigrad import nn
 from minigrad_rnn import datasets
+
+pytestmark = pytest.mark.host
 
 SMALL = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--k1", "8", "--k2", "8"]
 QUICK = ["--updates", "12", "--every", "4", "--length", "20"]
@@ -99,31 +102,25 @@ def _fails_after(calls: int) -> Any:
     return cross_entropy
 
 
+@pytest.mark.parametrize(("k1", "k2"), [(8, 8), (4, 10), (8, 4)])
 def test_ctrl_c_saves_and_ends(
     tmp_path: Path,
     text: Path,
+    k1: int,
+    k2: int,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    press_ctrl_c: Callable[[int], None],
 ) -> None:
-    real = rnn.clip_grad_norm_
-    updates = 0
-
-    def clip_and_press(*args: Any, **settings: Any) -> mg.Tensor:
-        nonlocal updates
-        updates += 1
-        if updates == 6:
-            signal.raise_signal(signal.SIGINT)
-        return real(*args, **settings)
-
-    monkeypatch.setattr(rnn, "clip_grad_norm_", clip_and_press)
-    saved = run(tmp_path, text)
+    settings = ["--k1", str(k1), "--k2", str(k2), "--dropout", "0.2", "--layers", "2"]
+    whole = run(tmp_path / "whole", text, *settings)
+    press_ctrl_c(6)
+    saved = run(tmp_path, text, *settings)
     assert saved["optimizer"]["steps"].item() == 6
     printed = capsys.readouterr().out
     assert "Training is interrupted after 6 updates" in printed
     assert "--resume" in printed
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    whole = run(tmp_path / "whole", text)
-    assert_equal(whole["model"], run(tmp_path, text, "--resume")["model"])
+    assert_equal(whole, run(tmp_path, text, *settings, "--resume"))
 
 
 def test_generate_writes_on_and_trains_nothing(
@@ -290,6 +287,14 @@ class TestStudy:
         assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
         assert not (tmp_path / "checkpoint.safetensors").exists()
 
+    def test_the_quick_mode(
+        self, tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        quick = ["--study", "--quick", "--text", str(text), "--folder", str(tmp_path)]
+        program.main([*quick, "--batch", "4"])
+        assert "Networks of 8 features" in capsys.readouterr().out
+        assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
+
     def test_a_letter_that_returns_is_learned_if_gradients_reach_it(self) -> None:
         bits = {}
         for k2 in (4, 16):
@@ -331,6 +336,27 @@ def test_the_time_limit_ends_the_run_and_not_the_resumed_one(
     assert saved["optimizer"]["steps"].item() == 1
     assert "out of time" in capsys.readouterr().out
     assert run(tmp_path, text, "--resume")["optimizer"]["steps"].item() == 12
+
+
+def test_the_quick_mode(tmp_path: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.main(["--quick", "--text", str(text), "--folder", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "LSTM of 32 features" in printed
+    assert "Training is done after 40 updates" in printed
+
+
+@pytest.mark.data
+def test_the_quick_mode_on_plays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        datasets.shakespeare_plays()
+    except datasets.DatasetUnavailableError as error:
+        pytest.skip(str(error))
+    program.main(["--quick", "--folder", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "on shakespeare" in printed
+    bits = re.findall(r"update \d+: bits per character ([\d.]+)", printed)
+    assert float(bits[-1]) < float(bits[0]) < 6.0
+    assert "It writes:" in printed
 
 
 def test_without_network_and_cache_it_learns_pythons_source(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import translation as program
 import minigrad as mg
 import minigrad_rnn as rnn
 from minigrad_rnn import datasets
+
+pytestmark = pytest.mark.host
 
 SMALL = ["--hidden", "8", "--embedding", "8", "--batch", "8", "--units", "60", "--dropout", "0.2"]
 SHORT = ["--updates", "12", "--every", "4", "--beam", "2"]
@@ -116,33 +120,44 @@ def test_two_runs_with_one_seed_are_the_same(tmp_path: Path, pairs: Path) -> Non
     assert np.any(first["model"]["bias"].numpy() != other["model"]["bias"].numpy())
 
 
+@pytest.mark.parametrize("update", [5, 23])  # before an evaluation, and in the second epoch
 def test_resuming_is_the_same_as_not_stopping_bit_for_bit(
     tmp_path: Path,
     pairs: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    update: int,
+    press_ctrl_c: Callable[[int], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = ["--updates", "40", "--every", "10"]
     whole = run(tmp_path / "whole", pairs, *settings)
+    capsys.readouterr()
+    press_ctrl_c(update)
+    run(tmp_path / "parts", pairs, *settings)
+    printed = capsys.readouterr().out
+    assert f"Training is interrupted after {update} updates" in printed
+    assert "held-out sentences" not in printed
+    program.main(["--translate", "1 2", "--folder", str(tmp_path / "parts")])
+    program.main(["--resume", "--folder", str(tmp_path / "parts")])
+    assert "Training is done after 40 updates" in capsys.readouterr().out
+    assert_equal(whole, mg.load(tmp_path / "parts" / "checkpoint.safetensors"))
 
-    # Ctrl-C, three updates after the second checkpoint, which is in the second epoch.
-    real, calls = rnn.clip_grad_norm_, 0
+
+def test_an_error_leaves_the_last_checkpoint_to_go_on_from(
+    tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path / "whole", pairs)
+    real, calls = rnn.clip_grad_norm_, count(1)
 
     def clip(*args: Any, **more: Any) -> mg.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls > 23:
-            raise KeyboardInterrupt
+        if next(calls) > 10:
+            raise KeyboardInterrupt  # as the second Ctrl-C does
         return real(*args, **more)
 
     monkeypatch.setattr(rnn, "clip_grad_norm_", clip)
     with pytest.raises(SystemExit, match="interrupted: --resume goes on"):
-        run(tmp_path / "parts", pairs, *settings)
+        run(tmp_path / "parts", pairs)
     monkeypatch.undo()
-    program.main(["--resume", "--folder", str(tmp_path / "parts")])
-    resumed = mg.load(tmp_path / "parts" / "checkpoint.safetensors")
-    assert_equal(whole, resumed)
-    assert "40 updates" in capsys.readouterr().out
+    assert_equal(whole, run(tmp_path / "parts", pairs, "--resume"))
 
 
 def test_training_ends_early_where_it_gets_no_better(

@@ -214,9 +214,8 @@ def compare(
     with mg.Tape() as tape:
         y, state = cell(leaves[0], as_state(leaves[1:]) if leaves[1:] else None)
         outputs = parts_of(state)
-        loss = mg.stack(
-            [(o * mg.tensor(w)).sum() for o, w in zip(outputs, weights, strict=True)]
-        ).sum()
+        weighted = [(o * mg.tensor(w)).sum() for o, w in zip(outputs, weights, strict=True)]
+        loss = mg.stack(weighted).sum()
     tape.backward(loss)
 
     their_leaves = [torch.tensor(a, requires_grad=True) for a in arrays]

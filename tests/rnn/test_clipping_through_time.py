@@ -56,13 +56,13 @@ class Problem:
 
     def cell(self, kind: type[rnn.Cell]) -> rnn.Cell:
         made = kind(INPUTS, HIDDEN, bias=False, dtype="float64", rng=0)
-        made.weight_ih.rebind(self.w)
-        made.weight_hh.rebind(self.u)
+        made.weight_ih.rebind(mg.tensor(self.w))
+        made.weight_hh.rebind(mg.tensor(self.u))
         return made
 
     def loss(self, step: Any, state: Any) -> Tensor:
         ys, _ = rnn.unroll(step, mg.tensor(self.xs), state)
-        return mg.sum(ys * self.loss_weights)
+        return mg.sum(ys * mg.tensor(self.loss_weights))
 
 
 def rnn_by_hand(problem: Problem, clip: Clip) -> tuple[list[np.ndarray], int]:

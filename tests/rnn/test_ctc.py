@@ -140,7 +140,7 @@ def test_pytorch_agrees(batch: Batch, reduction: Any, zero_infinity: bool, in_a_
         found = rnn.ctc_loss(
             mg.log_softmax(logits), targets, *batch[2:], reduction, zero_infinity=zero_infinity
         )
-        loss = mg.sum(found * weights.reshape(found.shape))
+        loss = mg.sum(found * mg.tensor(weights.reshape(found.shape)))
     np.testing.assert_allclose(found.numpy(), expected.detach().numpy(), rtol=1e-10, atol=1e-10)
     gradient, reference = tape.gradient(loss, logits).numpy(), theirs.grad.numpy()
     impossible = np.isnan(gradient)

@@ -21,6 +21,8 @@ import pytest
 
 from minigrad_rnn import datasets
 
+pytestmark = pytest.mark.host
+
 CONTENT = b"the bytes of a wheel"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 

@@ -13,6 +13,8 @@ import pytest
 
 from minigrad_rnn import datasets
 
+pytestmark = pytest.mark.host
+
 SPEAKERS = datasets.SPOKEN_DIGITS_SPEAKERS
 
 

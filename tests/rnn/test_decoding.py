@@ -347,7 +347,7 @@ def test_one_call_for_each_length_and_no_longer_than_needed() -> None:
     rnn.beam_search(model, states(7, 3), [1, 2, 3], None, width=4, max_length=5)
     assert model.calls == [3, 12, 12, 12, 12]
     # The end is all but certain: nothing that goes on can still become the best.
-    model.bias.rebind(np.array([50.0, 0.0, 0.0, 0.0]))
+    model.bias.rebind(mg.tensor([50.0, 0.0, 0.0, 0.0], dtype="float64"))
     model.calls.clear()
     found = rnn.beam_search(model, states(7, 3), [1, 2, 3], END, width=4, max_length=500)
     assert [own.tokens.tolist() for [own] in found] == [[END]] * 3
@@ -365,7 +365,7 @@ def test_it_does_not_stop_while_a_longer_one_may_win() -> None:
     def best(alpha: float, n_best: int = 1) -> list[list[int]]:
         [found] = rnn.beam_search(
             step,
-            np.zeros(1, int),
+            mg.tensor([0]),
             0,
             0,
             width=2,
@@ -394,6 +394,16 @@ def test_those_that_ended_come_before_those_that_were_cut_off() -> None:
         ([1, 1, 0], True),
         ([1, 1, 1], False),
     ]
+
+
+def test_a_model_may_have_no_state() -> None:
+    follows = mg.log(mg.tensor([[0.2, 0.8], [0.9, 0.1]]))
+
+    def step(tokens: Tensor, state: Any) -> Any:
+        return follows[tokens], state
+
+    [[best]] = rnn.beam_search(step, None, 0, None, max_length=3)
+    assert best.tokens.tolist() == [1, 0, 1]
 
 
 def test_equal_ones_are_taken_in_order() -> None:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from minigrad_rnn import features
 
+pytestmark = pytest.mark.host
+
 
 def noise(size: int, seed: int = 0) -> NDArray[np.float64]:
     return np.random.default_rng(seed).uniform(-0.9, 0.9, size)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import minigrad_rnn as rnn
 
+pytestmark = pytest.mark.host
+
 HOUR = np.timedelta64(1, "h")
 MORNING = np.datetime64("2026-11-25T00:00", "s")
 NAN = float("nan")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transfer import to_host
 
 import minigrad as mg
 import minigrad_rnn as rnn
@@ -53,7 +54,7 @@ def told(kind: str) -> dict[str, Any]:
 def assert_same(own: Any, other: Any) -> None:
     assert own.keys() == other.keys()
     for name, value in own.items():
-        np.testing.assert_array_equal(np.asarray(value), np.asarray(other[name]), err_msg=name)
+        np.testing.assert_array_equal(to_host(value), to_host(other[name]), err_msg=name)
 
 
 @every_kind

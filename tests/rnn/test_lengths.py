@@ -113,7 +113,7 @@ def test_masks_with_holes_and_resets_equal_every_row_by_itself(
     with mg.Tape() as tape:
         ys, last = layer(xs, state, mask=valid, reset=starts)
         expected, expected_last = row_by_row(layer, clean, state, valid, starts)
-        weight = rng.normal(size=ys.shape)
+        weight = mg.tensor(rng.normal(size=ys.shape))
         loss, expected_loss = (
             mg.stack([(y * weight).sum(), *((part * part).sum() for part in parts)]).sum()
             for y, parts in ((ys, parts_of(last)), (expected, expected_last))

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from minigrad_rnn import metrics
 
+pytestmark = pytest.mark.host
+
 #: What a model may have written, and two translations to hold it against.
 WRITTEN = [
     "The old ship left the harbour before the sun came up.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -455,3 +456,125 @@ def test_a_seed_in_the_place_of_a_generator_is_refused() -> None:
     seed: Any = 0
     with pytest.raises(TypeError, match=r"numpy.random.default_rng\(0\), not a int"):
         rnn.random_window(70, rng=seed)
+
+
+# --------------------------------------------------------------------------------------
+# Reading goes on
+# --------------------------------------------------------------------------------------
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40),
+    batch_size=st.integers(1, 8),
+    padding=st.floats(0.0, 0.9),
+    seed=st.integers(0, 2**32),
+)
+def test_in_every_epoch_each_sequence_is_in_one_batch_of_similar_lengths(
+    lengths: list[int], batch_size: int, padding: float, seed: int
+) -> None:
+    batches = rnn.Batches(lengths, batch_size, seed=seed, padding=padding)
+    assert (batches.epoch, batches.position) == (0, 0)
+    for epoch in range(3):
+        read = []
+        for position in range(batches.per_epoch):
+            read.append(next(batches))
+            assert (batches.epoch, batches.position) == (epoch, position + 1)
+            taken = np.asarray(lengths)[read[-1]]
+            assert 1 <= len(taken) <= batch_size
+            assert 1 - taken.sum() / (len(taken) * taken.max()) <= padding + 1e-12
+        assert sorted(np.concatenate(read).tolist()) == list(range(len(lengths)))
+
+
+def test_sequences_of_one_length_are_given_by_their_number() -> None:
+    for count in (10, np.int64(10)):
+        batches = rnn.Batches(count, batch_size=4)
+        assert sorted(len(next(batches)) for _ in range(batches.per_epoch)) == [2, 4, 4]
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    def epoch(batches: rnn.Batches) -> list[int]:
+        return np.concatenate([next(batches) for _ in range(batches.per_epoch)]).tolist()
+
+    one, other = rnn.Batches(40, 4, seed=1), rnn.Batches(40, 4, seed=2)
+    orders = [epoch(one), epoch(one), epoch(other), epoch(other)]
+    assert len({tuple(order) for order in orders}) == 4
+    again = rnn.Batches(40, 4, seed=1)
+    assert [epoch(again), epoch(again)] == orders[:2]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=30),
+    batch_size=st.integers(1, 8),
+    read=st.integers(0, 60),
+)
+def test_batches_go_on_where_others_stopped(lengths: list[int], batch_size: int, read: int) -> None:
+    one, other = (rnn.Batches(lengths, batch_size, seed=3) for _ in range(2))
+    for _ in range(read):
+        next(one)
+    next(other)
+    other.load_state_dict(one.state_dict())
+    assert (other.epoch, other.position) == (one.epoch, one.position)
+    for _ in range(2 * one.per_epoch + 1):
+        np.testing.assert_array_equal(next(other), next(one))
+
+
+def test_batches_do_not_go_on_from_more_batches_than_there_are() -> None:
+    one, other = rnn.Batches(10, 1), rnn.Batches(10, 4)
+    for _ in range(5):
+        next(one)
+    with pytest.raises(ValueError, match="there are 3 batches, and 5 were read"):
+        other.load_state_dict(one.state_dict())
+    assert (other.epoch, other.position) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "error", "message"),
+    [
+        (0, ValueError, "lengths are one integer for each sequence"),
+        ([], ValueError, "lengths are one integer for each sequence"),
+        ([3, 0], ValueError, "sequence 1 has length 0"),
+        (3.0, ValueError, "lengths are one integer for each sequence"),
+        ([3.0], TypeError, "lengths are integers"),
+    ],
+)
+def test_batches_of_nothing_are_refused(lengths: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        rnn.Batches(lengths, batch_size=2)
+
+
+@given(length=st.integers(2, 100), batch_size=st.integers(1, 8), data=st.data())
+def test_a_stream_goes_on_where_another_one_stopped(
+    length: int, batch_size: int, data: st.DataObject
+) -> None:
+    if (length - 1) // batch_size < 1:
+        return
+    one, other = (rnn.Stream(np.arange(length), batch_size) for _ in range(2))
+    for steps in data.draw(st.lists(st.integers(1, 30), max_size=6)):
+        one.window(steps, rest=True)
+    other.load_state_dict(one.state_dict())
+    assert other.position == one.position
+    for steps in (1, 2, 30):
+        for own, expected in zip(
+            other.window(steps, rest=True), one.window(steps, rest=True), strict=True
+        ):
+            np.testing.assert_array_equal(own, expected)
+
+
+def test_a_stream_does_not_go_on_behind_its_end() -> None:
+    one, other = rnn.Stream(range(100), 2), rnn.Stream(range(11), 2)
+    one.window(6)
+    with pytest.raises(ValueError, match="rows of 5 steps have no position 6"):
+        other.load_state_dict(one.state_dict())
+    assert other.position == 0
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: rnn.Batches(5, batch_size=2), lambda: rnn.Stream(range(9), 2)]
+)
+def test_what_was_read_is_saved_to_a_file(made: Any, tmp_path: Path) -> None:
+    one, other = made(), made()
+    one.load_state_dict({"epoch": np.array(4), "position": np.array(2)})
+    mg.save(tmp_path / "read.safetensors", one.state_dict())
+    other.load_state_dict(mg.load(tmp_path / "read.safetensors"))
+    assert other.state_dict() == one.state_dict()
+    assert type(other.position) is int

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 import minigrad_rnn as rnn
 from minigrad_rnn.subwords import PIECES
 
+pytestmark = pytest.mark.host
+
 SPECIAL = ("<pad>", "<s>", "</s>")
 
 #: Few letters, so that pairs are frequent and equally frequent, and all kinds of white space.

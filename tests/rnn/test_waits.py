@@ -1,4 +1,4 @@
-"""A training step never waits for the GPU: nothing in it looks at a value of the device."""
+"""A training step does not wait for the GPU: nothing in it looks at a value of the device."""
 
 from __future__ import annotations
 
@@ -148,15 +148,21 @@ def waits_of_two_steps(
     optimizer: optim.Optimizer,
     clip: Callable[[Iterable[Tensor]], Any],
 ) -> list[str]:
-    """What the host waits for in two steps; in the first, optimizer and clip make their state."""
+    """What the host waits for in two steps, after a first one that plans what ``mg.scan`` plays."""
+
+    def step() -> Tensor:
+        module.zero_grad()
+        with mg.Tape() as tape:
+            value = loss()
+        tape.backward(value)
+        clip(module.parameters())
+        optimizer.step(allow_missing=True)
+        return value
+
+    step()
     with standin.waits() as waits:
-        for _ in range(2):
-            module.zero_grad()
-            with mg.Tape() as tape:
-                value = loss()
-            tape.backward(value)
-            clip(module.parameters())
-            optimizer.step(allow_missing=True)
+        step()
+        value = step()
     assert np.isfinite(value.item())
     return waits
 

@@ -428,11 +428,7 @@ class ufunc:  # noqa: N801
             x.dtype if isinstance(x, np.ndarray | np.generic) else np.result_type(*strong, x)
             for x in hosts
         ]
-        for loop in self.types:
-            inputs, _, outputs = loop.partition("->")
-            if all(np.can_cast(d, c) for d, c in zip(dtypes, inputs, strict=True)):
-                return np.dtype(outputs[0])
-        raise TypeError(f"Wrong type {tuple(map(str, dtypes))} of arguments for {self.__name__}")
+        return _result_type(self, tuple(dtypes))
 
     def at(self, a: ndarray, indices: Any, b: Any = None) -> None:
         if self.__name__ not in _SCATTERS:
@@ -457,6 +453,15 @@ class ufunc:  # noqa: N801
             raise NotImplementedError(f"`accumulate` is not supported for {self.__name__}")
         running = array.cumsum if self.__name__ == "add" else array.cumprod  # type: ignore[attr-defined]
         return running(axis, dtype=dtype, out=out)
+
+
+@cache
+def _result_type(function: ufunc, dtypes: tuple[np.dtype[Any], ...]) -> np.dtype[Any]:
+    for loop in function.types:
+        inputs, _, outputs = loop.partition("->")
+        if all(np.can_cast(d, c) for d, c in zip(dtypes, inputs, strict=True)):
+            return np.dtype(outputs[0])
+    raise TypeError(f"Wrong type {tuple(map(str, dtypes))} of arguments for {function.__name__}")
 
 
 @cache
