@@ -363,8 +363,8 @@ def show(pairs: Sequence[tuple[String, NDArray[Any]]], options: argparse.Namespa
         above.set_yticks(features.hz_to_mel(ticks), [f"{tick:,} Hz" for tick in ticks])
         above.tick_params(labelbottom=False, bottom=False)
         ends = MFCC.hop * string.ends
-        for digit, start, end in zip(string.digits, [0.0, *ends], ends, strict=False):
-            above.text(start + 0.02, 0.86 * top, f"said {digit}", color="white", weight="bold")
+        for digit, begin, end in zip(string.digits, [0.0, *ends], ends, strict=False):
+            above.text(begin + 0.02, 0.86 * top, f"said {digit}", color="white", weight="bold")
             for panel in (above, below):
                 panel.axvline(end, color="white" if panel is above else "0.4", linestyle=":")
         probabilities, seconds = np.exp(heard), MFCC.hop * (np.arange(len(heard)) + 0.5)

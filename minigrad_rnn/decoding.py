@@ -191,10 +191,8 @@ def beam_search(
     )
     found: list[list[Hypothesis]] = [[] for _ in range(sources)]
     greatest = _penalty(max_length, alpha, length_penalty)
-    device = next(
-        (part.device for part in _parts((state, start)) if isinstance(part, Tensor)), None
-    )
-    tokens = mg.asarray(first, device=device)
+    devices = [part.device for part in _parts((state, start)) if isinstance(part, Tensor)]
+    tokens = mg.asarray(first, device=devices[0] if devices else None)
     with mg.no_grad():
         for length in range(1, max_length + 1):
             logits, state, extras = _stepped(step, tokens, state)

@@ -7,9 +7,12 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 import gc
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ import standin
 from hypothesis import HealthCheck, settings
 
 import minigrad as mg
+import minigrad_rnn as rnn
 from minigrad.slots import active_tape
 
 pytest_plugins = ["pytester"]
@@ -111,3 +115,20 @@ def _no_tape_is_left_open() -> Iterator[None]:
     assert active_tape.get() is None
     yield
     assert active_tape.get() is None
+
+
+@pytest.fixture
+def press_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A function that has Ctrl-C pressed while the update of that number is made."""
+
+    def press(update: int) -> None:
+        real, updates = rnn.clip_grad_norm_, count(1)
+
+        def clip_and_press(*args: Any, **settings: Any) -> mg.Tensor:
+            if next(updates) == update:
+                signal.raise_signal(signal.SIGINT)
+            return real(*args, **settings)
+
+        monkeypatch.setattr(rnn, "clip_grad_norm_", clip_and_press)
+
+    return press
