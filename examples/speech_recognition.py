@@ -425,7 +425,7 @@ def transcribe(options: argparse.Namespace) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    made = parser("speech_recognition", __doc__, Settings, minutes=3)
+    made = parser("speech_recognition", __doc__, Settings, minutes=10)
     made.add_argument("--beam", type=positive, default=8, help="prefixes of the search; default: 8")
     made.add_argument("--transcribe", type=Path, metavar="WAV", help="read this; no training")
     options = made.parse_args(arguments)

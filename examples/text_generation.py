@@ -374,6 +374,7 @@ def plot(history: mg.training.History, s: Settings, text: str, path: Path) -> No
     """Draw bits per character and gradient norm over the updates."""
     figure = mg.training.plot_history(history, names=[BITS, "norm"])
     above, below = figure.axes
+    above.set_ylim(top=min(5.0, above.get_ylim()[1]))  # the first updates are far above
     above.set_title(
         f"{s.cell.upper()}({s.hidden}) on {text}, k1={s.k1}, k2={s.k2}, {history.seconds:.0f} s"
     )

@@ -295,6 +295,7 @@ class TestStudy:
         assert "Networks of 8 features" in capsys.readouterr().out
         assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
 
+    @pytest.mark.slow
     def test_a_letter_that_returns_is_learned_if_gradients_reach_it(self) -> None:
         bits = {}
         for k2 in (4, 16):
