@@ -36,7 +36,7 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
     orders record the loop. Cutting the tape cuts between two scans.
 
     Programs are kept by what they do, so that a step may be a new function every time; so are
-    the arrays that a program of so many steps works in, see :func:`keep_workspaces`.
+    the arrays that a program of so many steps works in, see :func:`set_workspace_limit`.
 
     Args:
         step: a function (x, state) -> (y, state) of minigrad's operations. y and the state
@@ -52,7 +52,7 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
         ValueError: if there are no steps, xs differ in their number, or the state changes its
             shape, dtype or nesting.
         TypeError: if the step does not return a pair, or something that is no tensor.
-        TapeError: if the step looks at the values of a tensor.
+        ScanError: if the step looks at the values of a tensor, or cannot be played otherwise.
 
     >>> import minigrad as mg
     >>> w = mg.tensor(0.5, requires_grad=True)

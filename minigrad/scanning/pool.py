@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from minigrad.arrays import Array, make_array
@@ -19,7 +19,8 @@ _limit = 1 << 28
 _held = 0
 _plans: OrderedDict[Hashable, Plan] = OrderedDict()
 _free: OrderedDict[Hashable, list[Workspace]] = OrderedDict()
-_lock = Lock()
+#: Taken again by a scan that is let go, and gives back, while another is being served.
+_lock = RLock()
 
 
 def set_workspace_limit(nbytes: int) -> None:
