@@ -154,6 +154,41 @@ def check_data(about: Mapping[str, Any], digest: str) -> None:
         raise SystemExit("the data are not those that this checkpoint was trained on")
 
 
+def training_of(
+    learner: Any,
+    options: argparse.Namespace,
+    saved: mg.SavedTensors | None,
+    state: Mapping[str, Any],
+    *,
+    about: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> mg.training.Training:
+    """The training of a learner, by its settings and the options.
+
+    Args:
+        learner: has ``settings``, and the methods ``update`` and ``evaluate``.
+        saved: the checkpoint to go on from, if any.
+        state: all that changes, for :class:`minigrad.training.Training`.
+        about: what is stored with a checkpoint besides the settings.
+        more: further arguments of the training.
+    """
+    s = learner.settings
+    training = mg.training.Training(
+        learner.update,
+        s.updates,
+        state,
+        evaluate=learner.evaluate,
+        every=s.every,
+        checkpoint=checkpoint(options),
+        metadata=metadata(options, s, **(about or {})),
+        minutes=options.minutes,
+        **more,
+    )
+    if saved:
+        training.resume(saved)
+    return training
+
+
 def conclude(options: argparse.Namespace, training: mg.training.Training, end: str) -> None:
     """Say why and when the training came to its end."""
     done, seconds = len(training.history), training.history.seconds

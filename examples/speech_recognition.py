@@ -29,12 +29,12 @@ from settings import (
     checkpoint,
     conclude,
     load_checkpoint,
-    metadata,
     parser,
     positive,
     run,
     setting,
     start,
+    training_of,
 )
 
 import minigrad as mg
@@ -265,23 +265,13 @@ def learn(options: argparse.Namespace) -> tuple[str, float, float]:
     """Train, and judge what was learned: how training ended, and what :func:`report` returns."""
     learner, saved = prepare(options)
     s, model = learner.settings, learner.model
-    training = mg.training.Training(
-        learner.update,
-        s.updates,
-        {
-            "model": model,
-            "optimizer": learner.optimizer,
-            "schedule": learner.schedule,
-            "rng": learner.rng,
-        },
-        evaluate=learner.evaluate,
-        every=s.every,
-        checkpoint=checkpoint(options),
-        metadata=metadata(options, s),
-        minutes=options.minutes,
-    )
-    if saved:
-        training.resume(saved)
+    state = {
+        "model": model,
+        "optimizer": learner.optimizer,
+        "schedule": learner.schedule,
+        "rng": learner.rng,
+    }
+    training = training_of(learner, options, saved, state)
     print(
         f"Bidirectional {s.cell.upper()} of {s.hidden} features, "
         f"{sum(parameter.size for parameter in model.parameters()):,} parameters. It learns from "

@@ -29,15 +29,14 @@ import numpy as np
 from settings import (
     at_least,
     check_data,
-    checkpoint,
     conclude,
     load_checkpoint,
-    metadata,
     parser,
     positive,
     run,
     setting,
     start,
+    training_of,
 )
 
 import minigrad as mg
@@ -335,23 +334,14 @@ def train(options: argparse.Namespace) -> tuple[CharacterModel, Settings]:
         written = "".join(model.write(corpus.alphabet.beginning, 160, sampler))
         training.print(f"  {written}\n".replace("\n", "\n  "))
 
-    training = mg.training.Training(
-        learner.update,
-        s.updates,
-        {
-            **learner.parts,
-            "optimizer": learner.optimizer,
-            "schedule": learner.schedule,
-            "sampler": sampler,
-            "on_tape": learner,  # the last to be resumed, since it begins from the parts
-        },
-        evaluate=learner.evaluate,
-        every=s.every,
-        checkpoint=checkpoint(options),
-        metadata=metadata(options, s, digest=corpus.digest, characters=corpus.alphabet.characters),
-        minutes=options.minutes,
-        callbacks=[sample],
-    )
+    state = {
+        **learner.parts,
+        "optimizer": learner.optimizer,
+        "schedule": learner.schedule,
+        "sampler": sampler,
+        "on_tape": learner,  # the last to be resumed, since it begins from the parts
+    }
+    about = {"digest": corpus.digest, "characters": corpus.alphabet.characters}
     count = sum(parameter.size for parameter in model.parameters())
     print(
         f"{s.cell.upper()} of {s.hidden} features, {count:,} parameters, on {corpus.name}: "
@@ -360,8 +350,7 @@ def train(options: argparse.Namespace) -> tuple[CharacterModel, Settings]:
         "ends."
     )
     with learner.truncated:
-        if saved:
-            training.resume(saved)
+        training = training_of(learner, options, saved, state, about=about, callbacks=[sample])
         end = training.run()
     conclude(options, training, end)
     picture = options.folder / "training.png"

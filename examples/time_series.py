@@ -26,14 +26,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from settings import (
     check_data,
-    checkpoint,
     conclude,
     given,
-    metadata,
     parser,
     run,
     setting,
     start,
+    training_of,
 )
 
 import minigrad as mg
@@ -498,26 +497,17 @@ def train(options: argparse.Namespace) -> None:
     """Train, and unless that is interrupted, judge the forecasts and draw them."""
     learner, saved, digest = prepare(options)
     s, model = learner.settings, learner.model
-    training = mg.training.Training(
-        learner.update,
-        s.updates,
-        {
-            "model": model,
-            "optimizer": learner.optimizer,
-            "schedule": learner.schedule,
-            "batches": learner.batches,
-            "rng": learner.rng,
-        },
-        evaluate=learner.evaluate,
-        every=s.every,
-        best="loss",
-        patience=s.patience,
-        checkpoint=checkpoint(options),
-        metadata=metadata(options, s, digest=digest),
-        minutes=options.minutes,
+    state = {
+        "model": model,
+        "optimizer": learner.optimizer,
+        "schedule": learner.schedule,
+        "batches": learner.batches,
+        "rng": learner.rng,
+    }
+    about = {"digest": digest}
+    training = training_of(
+        learner, options, saved, state, about=about, best="loss", patience=s.patience
     )
-    if saved:
-        training.resume(saved)
     count = sum(parameter.size for parameter in model.parameters())
     kind = "sequence-to-sequence" if s.horizon > 1 else "many-to-one"
     first, validation, test = map(len, learner.parts)

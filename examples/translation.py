@@ -26,16 +26,15 @@ from matplotlib.figure import Figure
 from settings import (
     at_least,
     check_data,
-    checkpoint,
     conclude,
     given,
     load_checkpoint,
-    metadata,
     parser,
     positive,
     run,
     setting,
     start,
+    training_of,
 )
 from tqdm import tqdm
 
@@ -292,28 +291,17 @@ def train(options: argparse.Namespace) -> None:
     """Train, and unless that is interrupted, translate the held-out sentences."""
     learner, corpus, saved = prepare(options)
     s, model = learner.settings, learner.model
-    training = mg.training.Training(
-        learner.update,
-        s.updates,
-        {
-            "model": model,
-            "optimizer": learner.optimizer,
-            "schedule": learner.schedule,
-            "batches": learner.batches,
-            "rng": learner.rng,
-        },
-        evaluate=learner.evaluate,
-        every=s.every,
-        best=PERPLEXITY,
-        patience=s.patience,
-        checkpoint=checkpoint(options),
-        metadata=metadata(
-            options, s, digest=corpus.digest, units=[model.units.characters, model.units.merges]
-        ),
-        minutes=options.minutes,
+    state = {
+        "model": model,
+        "optimizer": learner.optimizer,
+        "schedule": learner.schedule,
+        "batches": learner.batches,
+        "rng": learner.rng,
+    }
+    about = {"digest": corpus.digest, "units": [model.units.characters, model.units.merges]}
+    training = training_of(
+        learner, options, saved, state, about=about, best=PERPLEXITY, patience=s.patience
     )
-    if saved:
-        training.resume(saved)
     count = sum(parameter.size for parameter in model.parameters())
     print(
         f"GRUs of {s.hidden} features with {s.attention} attention, {count:,} parameters, on "
