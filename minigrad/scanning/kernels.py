@@ -26,7 +26,7 @@ MATMUL, LINEAR, ADD = ops.matmul.primitive, ops.linear.primitive, ops.add.primit
 SUBTRACT, MULTIPLY, TANH = ops.subtract.primitive, ops.multiply.primitive, ops.tanh.primitive
 SUM, TRANSPOSE, RESHAPE = ops.sum.primitive, ops.transpose.primitive, ops.reshape.primitive
 SIGMOID, RELU, WHERE, ASTYPE = (f.primitive for f in (ops.sigmoid, ops.relu, ops.where, ops.astype))
-SQUARE, GETITEM = ops.square.primitive, _getitem.primitive
+SQUARE, GETITEM, BROADCAST = ops.square.primitive, _getitem.primitive, ops.broadcast_to.primitive
 CONCATENATE, STACK, SPLIT, UNSTACK = (f.primitive for f in (_concatenate, _stack, _split, _unstack))
 
 

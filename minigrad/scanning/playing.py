@@ -14,11 +14,10 @@ from minigrad.scanning.kernels import Steps, batched
 from minigrad.scanning.loop import Loop
 from minigrad.scanning.passes import (
     Stages,
+    changing,
     read_by,
+    ready_to_play,
     stages,
-    with_factors,
-    with_scaled_weights,
-    without_repeats,
 )
 from minigrad.scanning.program import Instruction, Kind, Program, Ref
 
@@ -51,57 +50,38 @@ class Plan:
     def __init__(self, program: Program) -> None:
         sizes = [prod(program.kinds[number].shape) for number in program.states]
         self._small = max(sizes, default=0) < LARGE
-        program = without_repeats(program)
-        ys = len(program.ys)
-        if self._small:
-            program = with_factors(program, [s for s in program.seeds[ys:] if s is not None])
-        self.program = program = without_repeats(with_scaled_weights(program))
+        self.program = program = ready_to_play(program, with_factors_outside=self._small)
         self.kinds = [*program.kinds]
         steps = program.instructions[: program.forward]
         rules = program.instructions[program.forward :]
+        given = [*program.xs, *program.drawn]
         left = self._carried(steps, program.states, program.new_states)
         self.states = [*zip(program.states, left, strict=True)]
         #: The values that are not the same at all steps.
-        self.timed = self._changing(steps, [*program.xs, *program.drawn, *program.states])
+        self.timed = changing(steps, [*given, *program.states])
         self.seeds: list[tuple[int, int]] = []
         self.saved: set[int] = set()
-        self.backward: Stages | None = None
-        if program.seeds:
-            pairs = [
-                (seed, program.gradients.get(state))
-                for state, seed in zip(program.states, program.seeds[ys:], strict=True)
-                if seed is not None
-            ]
-            old = [seed for seed, _ in pairs]
-            rules = [each for each in steps if self.is_view(each)] + rules
-            left = self._carried(rules, old, [new for _, new in pairs])
-            self.seeds = [*zip(old, left, strict=True)]
-            seeded = zip(program.states, program.seeds[ys:], strict=True)
-            through = {n for n, seed in seeded if seed is not None}
-            wanted = [g for n, g in program.gradients.items() if n not in through]
-            seeds = [seed for seed in program.seeds if seed is not None]
-            given = self.timed.union(seeds) - set(old)
-            self.timed |= self._changing(rules, [*self.timed, *seeds])
-            self.backward = stages(
-                rules,
-                self.is_view,
-                self._is_cheap,
-                given,
-                old,
-                left,
-                wanted,
-            )
-            made = {n for each in rules for n in each.results}.union(program.seeds)
-            self.saved = (read_by(chain(*self.backward)) | set(wanted)) - made
+        self.backward = self._backward(steps, rules) if program.seeds else None
+        needed = [*program.ys, *self.saved]
         self.forward = stages(
-            steps,
-            self.is_view,
-            lambda each: False,
-            [*program.xs, *program.drawn],
-            program.states,
-            [new for _, new in self.states],
-            [*program.ys, *self.saved],
+            steps, self.is_view, lambda each: False, given, program.states, left, needed
         )
+
+    def _backward(self, steps: list[Instruction], rules: list[Instruction]) -> Stages:
+        """The stages of the gradient; sets what the backward pass starts from and needs."""
+        program, through = self.program, self.program.seeds_of_states()
+        rules = [each for each in steps if self.is_view(each)] + rules
+        old = [*through.values()]
+        left = self._carried(rules, old, [program.gradients.get(state) for state in through])
+        self.seeds = [*zip(old, left, strict=True)]
+        seeds = {seed for seed in program.seeds if seed is not None}
+        given = self.timed | seeds.difference(old)
+        self.timed |= changing(rules, self.timed | seeds)
+        wanted = [g for n, g in program.gradients.items() if n not in through]
+        found = stages(rules, self.is_view, self._is_cheap, given, old, left, wanted)
+        made = {n for each in rules for n in each.results} | seeds
+        self.saved = (read_by(chain(*found)) | set(wanted)) - made
+        return found
 
     def __str__(self) -> str:
         lines = [self.program.inputs()]
@@ -119,14 +99,6 @@ class Plan:
     def _is_cheap(self, instruction: Instruction) -> bool:
         """Whether it takes less time in the loop, where its operands are in the cache."""
         return instruction.primitive in kernels.ELEMENTWISE and not self._small
-
-    def _changing(self, instructions: Sequence[Instruction], given: Iterable[int]) -> set[int]:
-        """What is given at every step, and what is made of it."""
-        found = set(given)
-        for each in instructions:
-            if not found.isdisjoint(each.reads):
-                found.update(each.results)
-        return found
 
     def _carried(
         self, instructions: list[Instruction], old: Sequence[int], new: Sequence[int | None]
@@ -173,6 +145,8 @@ class Workspace:
         )
         #: All values of a run, by number.
         self._values: dict[int, Steps] = {}
+        #: Those of them that lie in arrays of their own, made in this run.
+        self._fresh: set[int] = set()
 
     def forward(
         self,
@@ -183,7 +157,7 @@ class Workspace:
     ) -> tuple[list[Array], list[Array]]:
         """The ys of all steps, and the last state; xs and drawn are for all steps."""
         program, values = self.plan.program, self._values
-        values.clear()
+        self.clear()
         values |= {n: Steps(array, False) for n, array in program.constants.items()}
         values |= {n: Steps(array, True) for n, array in zip(program.xs, xs, strict=True)}
         values |= {n: Steps(array, True) for n, array in zip(program.drawn, drawn, strict=True)}
@@ -203,6 +177,7 @@ class Workspace:
         """
         program, direction = self.plan.program, self._retaining if retain else self._backward
         assert direction is not None
+        self._fresh.clear()
         given = [Steps(g, True) for g in ys] + [Steps(g, False) for g in states]
         seeded = [
             (seed, g) for seed, g in zip(program.seeds, given, strict=True) if seed is not None
@@ -210,14 +185,14 @@ class Workspace:
         self._values |= seeded
         gradients = program.gradients
         # A state that is detached in every step has a gradient in the first alone.
-        seeds = dict(zip(program.states, program.seeds[len(ys) :], strict=True))
-        detached = [n for n, seed in seeds.items() if seed is None and n in gradients]
+        through = program.seeds_of_states()
+        detached = [n for n in program.states if n in gradients and n not in through]
         each = {gradients[n] for n in (*program.xs, *detached) if n in gradients}
         sums = {gradients[n] for n in program.outside if n in gradients}
         first = [g.array for _, g in seeded if not g.timed]
         last = self._loop(direction, first, each | sums)
         totals = self._add_up(direction.stages.after, each, sums)
-        found = dict(zip([n for n, seed in seeds.items() if seed is not None], last, strict=True))
+        found = dict(zip(through, last, strict=True))
         first_step = self._time - 1 if self._reverse else 0
         found |= {n: self._values[gradients[n]].at(first_step).copy() for n in detached}
         for n in program.outside:
@@ -237,11 +212,13 @@ class Workspace:
             self._prepare(direction, wanted)
         loop = direction.loop
         assert loop is not None
-        needed = wanted | read_by([*direction.stages.loop, *direction.stages.after])
-        self._compute([*direction.stages.once, *direction.stages.before], needed, direction.places)
+        later = wanted | read_by(direction.stages.after)
+        before = [*direction.stages.once, *direction.stages.before]
+        self._compute(before, later | read_by(direction.stages.loop), direction.places)
         for number, steps in direction.copies.items():
             if values[number].array is not steps.array:
                 steps.array[...] = values[number].array
+        self._forget([n for each in before for n in each.results if n not in later])
         loop.run(first)
         values |= {number: loop.steps(number) for number in direction.kept}
         return [array.copy() for array in loop.left]
@@ -292,6 +269,12 @@ class Workspace:
     def clear(self) -> None:
         """Forget the values of the last run."""
         self._values.clear()
+        self._fresh.clear()
+
+    def _forget(self, numbers: Iterable[int]) -> None:
+        """Let go the values that nobody reads any more."""
+        for number in numbers:
+            self._values.pop(number, None)
 
     def _empty(self, steps: int, kind: Kind) -> Array:
         """An array for so many steps."""
@@ -310,24 +293,25 @@ class Workspace:
         ``needed`` are the values that are read afterwards; others may be written over. ``places``
         has arrays for some of the results.
         """
-        values, kinds = self._values, self.plan.kinds
+        values, kinds, fresh = self._values, self.plan.kinds, self._fresh
         places = places or {}
         last_use = {n: i for i, each in enumerate(instructions) for n in each.reads}
-        fresh: set[int] = set()  # made here, and not looked at in another way
+        made = {n for each in instructions for n in each.results}
         for i, each in enumerate(instructions):
+            dead = [n for n in each.reads if last_use[n] == i and n in made and n not in needed]
             (result, *_) = each.results
             place = places.get(result)
             for x in (each.operands[p] for p in kernels.may_overwrite(each)):
-                if place is None and isinstance(x, Ref) and x.number in fresh:
-                    dead = last_use[x.number] == i and x.number not in needed
-                    if dead and kinds[x.number] == kinds[result]:
-                        place = values[x.number].array
+                free = isinstance(x, Ref) and x.number in fresh.intersection(dead)
+                if place is None and free and kinds[x.number] == kinds[result]:
+                    place = values[x.number].array
             found = batched(each, values.__getitem__, kinds, self._time, self._xp, place)
             values |= zip(each.results, found, strict=True)
             if self.plan.is_view(each):
                 fresh.difference_update(each.reads)
-            elif each.primitive in kernels.ELEMENTWISE and found[0].timed:
-                fresh.add(result)
+            elif found[0].timed and result not in places:
+                fresh.update(each.results)
+            self._forget(dead)
 
     def _add_up(
         self, instructions: Sequence[Instruction], each: set[int], sums: set[int]
@@ -393,6 +377,8 @@ class Workspace:
     def _own(self, number: int) -> Array:
         """A value at all steps that the next run will not write to."""
         array, timed = self._values[number]
+        if number in self._fresh:
+            return array
         if not timed:
             array = self._xp.broadcast_to(array, (self._time, *array.shape))
         return array.copy("K")

@@ -109,6 +109,11 @@ class Program:
         self.kinds.append(Kind(tuple(shape), dtype))
         return len(self.kinds) - 1
 
+    def seeds_of_states(self) -> dict[int, int]:
+        """The seeds of the states through which a gradient flows from step to step."""
+        pairs = zip(self.states, self.seeds[len(self.ys) :], strict=False)  # none: no seeds
+        return {state: seed for state, seed in pairs if seed is not None}
+
     def key(self) -> Any:
         """Equal for programs that do the same to values of the same shapes and dtypes."""
         ends = self.xs, self.drawn, self.states, self.outside, self.ys, self.new_states
