@@ -339,7 +339,14 @@ def add_at(target: Array, index: Any, values: Array) -> None:
             positions = positions[order]
             starts = numpy.flatnonzero(numpy.diff(positions, prepend=-1))
             rows = values.reshape(index.size, -1)[order]
-            sums = numpy.add.reduceat(rows, starts, axis=0)
+            if rows.shape[1] <= 64:
+                sums = numpy.add.reduceat(rows, starts, axis=0)
+            else:  # reduceat goes down the columns, which in long rows are far apart
+                sums = rows[starts]
+                stops = numpy.append(starts[1:], len(rows))
+                (several,) = numpy.nonzero(stops - starts > 1)
+                for i in several.tolist():
+                    numpy.add.reduce(rows[starts[i] : stops[i]], axis=0, out=sums[i])
             target.reshape(len(target), -1)[positions[starts]] += sums
     else:
         library.add.at(target, index, values)

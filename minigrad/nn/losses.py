@@ -13,8 +13,8 @@ A loss has the dtype of the predictions: targets and masks are cast to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 from minigrad.arrays import Array, TensorLike, check_positions, device_of, is_array, namespace
 from minigrad.ops import (
@@ -22,12 +22,14 @@ from minigrad.ops import (
     broadcast_to,
     clip,
     expand_dims,
-    log_softmax,
     logaddexp,
     maximum,
     reshape,
+    softmax,
     square,
 )
+from minigrad.ops.reductions import narrowed, widened
+from minigrad.primitive import primitive
 from minigrad.tensor import Tensor, asarray, describe
 
 Reduction = Literal["mean", "sum", "none"]
@@ -247,11 +249,70 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: the label smoothing is in [0, 1], not {label_smoothing}")
     logits, positions = _classified("cross_entropy", logits, targets)
-    scores = log_softmax(logits)
-    losses = _surprisal(scores, positions)
+    losses = _surprisal_of_logits(logits, positions=positions)
     if label_smoothing:
-        losses = (1.0 - label_smoothing) * losses - label_smoothing * scores.mean(-1)
+        losses = losses - label_smoothing * (_surprisal(logits, positions) + logits.mean(-1))
     return _reduced("cross_entropy", losses, mask, reduction)
+
+
+@primitive
+def _surprisal_of_logits(logits: TensorLike, /, positions: Array) -> Tensor:
+    """-log(softmax(logits)[..., position]),  for every position"""
+    table, chosen, xp = _table(logits, positions)
+    losses = widened(0.0 - table[chosen])
+    for rows in _blocks(table):
+        powers = widened(table[rows])
+        top = powers.max(-1)
+        powers = powers - top[:, None]
+        xp.exp(powers, out=powers)
+        losses[rows] += top
+        losses[rows] += xp.log(powers.sum(-1))
+    return narrowed(losses, logits).reshape(positions.shape)
+
+
+@primitive
+def _surprisal_gradient(g: TensorLike, logits: TensorLike, /, positions: Array) -> Tensor:
+    """g (softmax(logits) - 1 at the position, 0 elsewhere)"""
+    table, chosen, xp = _table(logits, positions)
+    g = g.reshape(-1)
+    out = xp.empty(table.shape, widened(table[:0]).dtype)
+    for rows in _blocks(table):
+        powers = out[rows]
+        xp.subtract(table[rows], table[rows].max(-1)[:, None], out=powers)
+        xp.exp(powers, out=powers)
+        powers *= (g[rows] / powers.sum(-1))[:, None]
+    out[chosen] -= g
+    return narrowed(out, logits).reshape(logits.shape)
+
+
+def _surprisal_gradient_rule(v: Any, g: Any, logits: Any) -> Any:
+    """g p (v - sum(p v)),  where p = softmax(logits)"""
+    p = softmax(logits)
+    return expand_dims(g, -1) * p * (v - (p * v).sum(-1, keepdims=True))
+
+
+_surprisal_of_logits.rules(
+    logits=lambda g, logits, positions: _surprisal_gradient(g, logits, positions=positions)
+)
+_surprisal_gradient.rules(
+    g=lambda g, logits, positions: (softmax(logits) * g).sum(-1) + _surprisal(g, positions),
+    logits=_surprisal_gradient_rule,
+)
+
+
+def _table(scores: Any, positions: Array) -> tuple[Any, tuple[Array, Array], Any]:
+    """Scores (..., classes) as rows; an index of one in every row; the array library."""
+    xp = namespace(positions)
+    table = reshape(scores, (positions.size, scores.shape[-1]))
+    return table, (xp.arange(positions.size), positions.reshape(-1)), xp
+
+
+def _blocks(table: Array) -> Iterator[slice]:
+    """Some rows at a time, as many as stay in the cache; on a GPU all at once."""
+    count = len(table)
+    step = max(1, 2**16 // table.shape[1]) if device_of(table) == "cpu" else max(1, count)
+    for start in range(0, count, step):
+        yield slice(start, start + step)
 
 
 def _compared(name: str, predictions: TensorLike, targets: TensorLike) -> tuple[Tensor, Tensor]:
@@ -294,11 +355,10 @@ def _device_for(value: TensorLike, like: Tensor) -> str | None:
     return None if isinstance(value, Tensor) or is_array(value) else like.device
 
 
-def _surprisal(scores: Tensor, positions: Array) -> Tensor:
+def _surprisal(scores: Any, positions: Array) -> Any:
     """-scores[..., position],  for every position"""
-    rows = namespace(positions).arange(positions.size)
-    table = reshape(scores, (-1, scores.shape[-1]))
-    return reshape(0.0 - table[rows, positions.reshape(-1)], positions.shape)  # 0, never -0
+    table, chosen, _ = _table(scores, positions)
+    return reshape(0.0 - table[chosen], positions.shape)  # 0, never -0
 
 
 def _reduced(name: str, losses: Tensor, mask: TensorLike, reduction: Reduction) -> Tensor:

@@ -51,9 +51,9 @@ def softmax(x: TensorLike, /, axis: int = -1) -> Tensor:
     >>> mg.softmax(mg.tensor([1.0, 1.0]))
     tensor([0.5, 0.5])
     """
-    xp = namespace(x)
-    powers = xp.exp(x - x.max(axis, keepdims=True))
-    return powers / powers.sum(axis, keepdims=True)
+    powers = namespace(x).exp(x - x.max(axis, keepdims=True))
+    powers /= powers.sum(axis, keepdims=True)
+    return powers
 
 
 softmax.rules(x=lambda g, out, axis: out * (g - (g * out).sum(axis=axis, keepdims=True)))

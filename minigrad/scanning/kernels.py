@@ -236,6 +236,10 @@ class Steps(NamedTuple):
         """The value at one step."""
         return self.array[t, ...] if self.timed else self.array
 
+    def turned(self) -> Steps:
+        """The transposes of matrices."""
+        return Steps(self.array.swapaxes(-1, -2), self.timed)
+
     def summed(self, time: int) -> Array:
         """Its sum over all steps."""
         return self.array.sum(axis=0) if self.timed else self.array * time

@@ -338,12 +338,14 @@ class Workspace:
             [i for i in instructions if not at_all_steps.isdisjoint(i.results)],
             each | sums | summed | read_by(adding),
         )
+        turned = read_by([i for i in adding if i.primitive is kernels.TRANSPOSE])
 
         def total(number: int) -> Array:
             return totals[number] if number in totals else self._values[number].summed(self._time)
 
         for instruction in adding:
-            totals |= zip(instruction.results, self._total(instruction, total), strict=True)
+            found = self._total(instruction, total, not turned.isdisjoint(instruction.results))
+            totals |= zip(instruction.results, found, strict=True)
         return {number: total(number) for number in sums}
 
     def _adds(self, instruction: Instruction) -> bool:
@@ -363,15 +365,21 @@ class Workspace:
             return {len(self.plan.kinds[n].shape) for n in instruction.reads} == {2}
         return instruction.primitive is kernels.SUM
 
-    def _total(self, instruction: Instruction, total: Callable[[int], Array]) -> Sequence[Array]:
-        """The sums of an instruction's results over all steps."""
+    def _total(
+        self, instruction: Instruction, total: Callable[[int], Array], turned: bool
+    ) -> Sequence[Array]:
+        """The sums of an instruction's results over all steps; ``turned`` if their transposes
+        are wanted, which then have their rows in one piece, as parameters do."""
         if self._adds(instruction):
             return kernels.computed(instruction, total)
         values = [self._values[x.number] for x in instruction.operands if isinstance(x, Ref)]
         if not self._is_summed_at_once(instruction):
             return [self._values[n].summed(self._time) for n in instruction.results]
         if instruction.primitive is kernels.MATMUL:
-            return [kernels.summed_product(values[0], values[1], self._time)]
+            a, b = values
+            if turned:  # (A B)^T = B^T A^T
+                return [kernels.summed_product(b.turned(), a.turned(), self._time).T]
+            return [kernels.summed_product(a, b, self._time)]
         return [kernels.summed_sum(instruction, values[0], self.plan.kinds, self._time)]
 
     def _own(self, number: int) -> Array:
