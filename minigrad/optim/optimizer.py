@@ -143,8 +143,9 @@ class Optimizer:
                 if parameter.grad is not None:
                     self.updates[i] += 1
                     wide = _dtype_of_updates(parameter)
+                    # Update rules combine the two again and again: in one order, that is fast.
                     array, gradient = (
-                        held.astype(wide, copy=False)
+                        held.astype(wide, order="C", copy=False)
                         for held in (parameter.array, parameter.grad.array)
                     )
                     array = self.update(array, gradient, self.state[i], self.updates[i], **settings)
