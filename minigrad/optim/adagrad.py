@@ -73,4 +73,9 @@ class Adagrad(Optimizer):
             gradient = gradient + weight_decay * array
         total = remembered(state, "sum", array, initial_accumulator_value)
         total += gradient * gradient
-        return array - (lr / (1.0 + (t - 1) * lr_decay)) * (gradient / (total**0.5 + eps))
+        size = total**0.5
+        size += eps
+        step = gradient / size
+        step *= -lr / (1.0 + (t - 1) * lr_decay)
+        step += array
+        return step

@@ -71,12 +71,17 @@ class Adam(Optimizer):
         m, v = remembered(state, "m", array), remembered(state, "v", array)
         m *= b1
         m += (1.0 - b1) * gradient
+        squares = gradient * gradient
+        squares *= 1.0 - b2
         v *= b2
-        v += (1.0 - b2) * (gradient * gradient)
+        v += squares
         step = v / (1.0 - b2**t)
         step **= 0.5
         step += eps
-        return array - (lr / (1.0 - b1**t)) * (m / step)
+        step = m / step
+        step *= -lr / (1.0 - b1**t)
+        step += array
+        return step
 
 
 class AdamW(Adam):

@@ -107,7 +107,8 @@ class Optimizer:
 
         It is the parameter's update number ``t``, from 1 on; ``state`` is what was remembered
         of this parameter, and may be written to, the arrays in it, too. The settings are
-        those of the parameter's group.
+        those of the parameter's group. Of large parameters, fresh arrays cost more than the
+        arithmetic: the rules here compute in few.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method update")
 

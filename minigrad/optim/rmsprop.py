@@ -88,8 +88,10 @@ class RMSprop(Optimizer):
         if weight_decay:
             gradient = gradient + weight_decay * array
         v = remembered(state, "v", array)
+        squares = gradient * gradient
+        squares *= 1.0 - alpha
         v *= alpha
-        v += (1.0 - alpha) * (gradient * gradient)
+        v += squares
         power = v
         if centered:
             m = remembered(state, "m", array)
@@ -97,10 +99,14 @@ class RMSprop(Optimizer):
             m += (1.0 - alpha) * gradient
             # Of a constant gradient the variance is 0, and rounding may leave it below.
             power = namespace(v).maximum(v - m * m, 0.0)
-        step = gradient / (power**0.5 + eps)
+        size = power**0.5
+        size += eps
+        step = gradient / size
         if momentum:
             velocity = remembered(state, "velocity", array)
             velocity *= momentum
             velocity += step
             step = velocity
-        return array - lr * step
+        step = -lr * step
+        step += array
+        return step

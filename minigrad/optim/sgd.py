@@ -78,4 +78,6 @@ class SGD(Optimizer):
             velocity *= momentum
             velocity += gradient
             gradient = gradient + momentum * velocity if nesterov else velocity
-        return array - lr * gradient
+        step = -lr * gradient
+        step += array
+        return step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -512,6 +513,44 @@ def test_cross_entropy_of_byte_targets() -> None:
         loss = nn.cross_entropy(logits, np.array([3, 255], "uint8"), reduction="sum")
     gradient = tape.gradient(loss, logits).numpy()
     assert gradient[0, 3] == gradient[1, 255] == 1.0 / 256 - 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(700, 100), (7, 100, 100), (3, 70_000)])
+def test_cross_entropy_of_many_rows(
+    shape: tuple[int, ...], dtype: str, rng: np.random.Generator
+) -> None:
+    logits = mg.tensor(rng.normal(size=shape).astype(dtype), requires_grad=True)
+    targets = mg.tensor(rng.integers(0, shape[-1], shape[:-1]))
+    with mg.Tape() as tape:
+        losses = nn.cross_entropy(logits, targets, reduction="none")
+    seed = mg.tensor(rng.normal(size=shape[:-1]).astype(dtype))
+    gradient = tape.gradient(losses, logits, seed=seed)
+    scores = mg.log_softmax(logits.astype("float64"))
+    positions = targets.numpy()[..., None]
+    picked = np.take_along_axis(scores.numpy(), positions, -1)[..., 0]
+    expected = np.exp(scores.numpy())
+    np.put_along_axis(expected, positions, np.take_along_axis(expected, positions, -1) - 1.0, -1)
+    expected *= seed.numpy()[..., None]
+    near = {"float16": 2e-3, "float32": 1e-6, "float64": 1e-13}[dtype]
+    assert losses.dtype == gradient.dtype == dtype
+    np.testing.assert_allclose(losses.numpy(), -picked, rtol=near, atol=near)
+    np.testing.assert_allclose(gradient.numpy(), expected, rtol=near, atol=near)
+
+
+@pytest.mark.host
+def test_cross_entropy_makes_no_array_like_the_logits_but_the_gradient() -> None:
+    logits = mg.tensor(np.zeros((1000, 1000), "float32"), requires_grad=True)
+    targets = mg.tensor(np.zeros(1000, "int64"))
+    tracemalloc.start()
+    with mg.Tape() as tape:
+        loss = nn.cross_entropy(logits, targets)
+    _, forward = tracemalloc.get_traced_memory()
+    gradient = tape.gradient(loss, logits)
+    _, both = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert forward < 0.3 * gradient.nbytes
+    assert both < 1.3 * gradient.nbytes
 
 
 def test_cross_entropy_of_nothing() -> None:

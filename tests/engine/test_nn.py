@@ -451,6 +451,21 @@ def test_an_embedding_of_more_things_than_the_dtype_of_the_numbers_counts(
     assert gradient.sum() == 3.0
 
 
+@pytest.mark.parametrize("length", [1, 64, 65, 300])
+@pytest.mark.parametrize("things", [1, 5, 1000])
+def test_the_gradient_of_an_embedding_adds_up_what_is_read_several_times(
+    length: int, things: int, rng: np.random.Generator
+) -> None:
+    layer = nn.Embedding(things, length, dtype="float64", rng=0)
+    numbers, seed = rng.integers(0, things, (20, 3)), rng.normal(size=(20, 3, length))
+    with mg.Tape() as tape:
+        vectors = layer(mg.tensor(numbers))
+    expected = np.zeros((things, length))
+    np.add.at(expected, numbers, seed)
+    found = tape.gradient(vectors, layer.weight, seed=seed)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-13, atol=1e-13)
+
+
 def test_embedding_takes_lists() -> None:
     layer = nn.Embedding(4, 3, rng=0)
     np.testing.assert_array_equal(layer([[1, 3]]).numpy(), layer.weight.numpy()[[[1, 3]]])
