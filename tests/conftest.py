@@ -92,6 +92,15 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(params=["stand-in", pytest.param("CuPy", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tensors are made on the stand-in, and once more on a GPU where there is one."""
+    if request.param == "stand-in":
+        request.getfixturevalue("cuda")
+    with mg.device("cuda"):
+        yield
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A generator that gives the same numbers in every run."""
