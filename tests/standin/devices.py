@@ -54,6 +54,8 @@ def current() -> int:
 class Device:
     """``cupy.cuda.Device``"""
 
+    compute_capability = "00"
+
     def __init__(self, device: int | Device | None = None) -> None:
         self.id: int = current() if device is None else int(device)
         self._before: list[int] = []
@@ -85,6 +87,11 @@ class Device:
 
     def __int__(self) -> int:
         return self.id
+
+
+def properties(device: int) -> dict[str, Any]:
+    """``cupy.cuda.runtime.getDeviceProperties``, of which there are many more."""
+    return {"name": b"stand-in", "totalGlobalMem": 0}
 
 
 # --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from standin.devices import COUNT, CUDARuntimeError, Device, current, pool, wait
+from standin.devices import COUNT, CUDARuntimeError, Device, current, pool, properties, wait
 from standin.generators import XORWOW, Generator, Philox4x3210, default_rng
 from standin.ndarrays import Capsule, host_of, made, ndarray, new, ufunc_of, view
 from standin.offered import TABLE, checked, offered
@@ -92,7 +92,13 @@ def modules() -> dict[str, ModuleType]:
         Generator=Generator, Philox4x3210=Philox4x3210, XORWOW=XORWOW, default_rng=default_rng
     )
     cuda.__dict__.update(Device=Device, get_device_id=current, runtime=runtime)
-    runtime.__dict__.update(getDeviceCount=lambda: COUNT, CUDARuntimeError=CUDARuntimeError)
+    runtime.__dict__.update(
+        CUDARuntimeError=CUDARuntimeError,
+        driverGetVersion=lambda: 0,
+        getDeviceCount=lambda: COUNT,
+        getDeviceProperties=properties,
+        runtimeGetVersion=lambda: 0,
+    )
     return {module.__name__: module for module in (root, linalg, random, cuda, runtime)}
 
 
