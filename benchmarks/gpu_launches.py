@@ -4,7 +4,7 @@
     python benchmarks/gpu_launches.py --json figures.json
 
 **No figure has been taken yet: nobody has run this on a GPU.** The kernels have been compiled
-for compute capabilities 7.5 and 9.0. The sections are
+for compute capabilities 7.5, 8.0 and 9.0. The sections are
 
 - ``operations``: the chain of overhead.py, per operation of its forward pass;
 - ``text generation``: an update of the model of examples/text_generation.py;

@@ -201,6 +201,8 @@ def test_layers_and_products_are_measured(
 def test_operations_and_the_model_are_measured_and_what_fails_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for library in ("matplotlib", "threadpoolctl", "tqdm"):
+        pytest.importorskip(library)
     monkeypatch.setattr(gpu_launches, "SECONDS", 0.0)
     monkeypatch.setattr(
         sys, "argv", ["program", "--quick", "--only", "graphs", "operations", "text generation"]

@@ -184,8 +184,8 @@ def kept_busy(seconds: float) -> Iterator[Callable[[], bool]]:
 
 
 def is_waited_for(run: Callable[[], Any]) -> bool:
-    """Whether a run, which takes the host far less than half a second, waits for the GPU."""
-    with kept_busy(0.5) as busy:
+    """Whether a run, which takes the host far less than 0.3 s, waits for the GPU."""
+    with kept_busy(0.3) as busy:
         run()
         return not busy()
 
