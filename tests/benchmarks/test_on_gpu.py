@@ -63,7 +63,7 @@ def benchmark(tmp_path: Path, how: str, seconds: float = 60.0) -> on_gpu.Part:
 def test_a_file_tells_what_it_ran_on_and_how_each_part_ended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    on_the_stand_in = ("--device", "standin", "tests/engine/test_schedules.py", "-k", "cosine")
+    on_the_stand_in = ("--device", "standin", "tests/engine/test_checkpoint.py")
     (tmp_path / "test_it.py").write_text(TESTS, encoding="utf-8")
     parts = {
         "passing": on_gpu.tests(60, *on_the_stand_in),

@@ -151,9 +151,9 @@ def test_neither_what_is_held_nor_its_peak_grows_with_the_windows(k1: int, k2: i
                 optimizer.step()
                 optimizer.zero_grad()
                 figures.append((mg.cuda.memory_allocated(), mg.cuda.memory_reserved()))
-    settled = figures[2 * -(-k2 // k1) :]
-    assert settled[0][0] > 0
-    assert set(settled) == {settled[0]}
+    held, reserved = zip(*figures[10:], strict=True)  # what a pool holds settles by and by
+    assert held[0] > 0
+    assert len(set(held)) == len(set(reserved)) == 1
 
 
 # --------------------------------------------------------------------------------------
