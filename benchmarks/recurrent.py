@@ -19,11 +19,11 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -344,17 +344,33 @@ def medians(runs: dict[str, Run], seconds: float) -> dict[str, float]:
     return {name: float(np.median(each)) for name, each in times.items()}
 
 
-def peak_over_held(run: Run) -> float:
-    """The peak of memory of forward and backward, over what the gradient needs."""
-    mg.set_workspace_limit(0)
+def peak_memory(name: str, who: str) -> float | None:
+    """The bytes that forward and backward need at most, by a process of its own; on Linux alone."""
+    command = [sys.executable, __file__, "--peak", name, who]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout) if done.stdout else None
+
+
+def print_peak(name: str, who: str) -> None:
+    """What such a process does: print by how much its memory grows."""
+    if not Path("/proc/self/clear_refs").exists():
+        return
+    c = CONFIGURATIONS[name]
+    small = replace(c, layers=1, time=2, batch=2, inputs=16, hidden=144)
+    peers = {"torch.nn": torch_layer, "torch loop": torch_loop}
+    make: Any = peers.get(who, lambda c: ours(c, None))
+    _, warm_up = make(small)
+    warm_up()  # what libraries need once is not counted
+    _, run = make(c)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _memory("VmRSS")
     run()
-    tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    held = run()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    mg.set_workspace_limit(1 << 28)
-    return (peak - before) / held
+    print(_memory("VmHWM") - before)
+
+
+def _memory(which: str) -> int:
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(lines[which].split()[0])
 
 
 def measured(names: list[str], seconds: float) -> Iterator[dict[str, Any]]:
@@ -373,7 +389,8 @@ def measured(names: list[str], seconds: float) -> Iterator[dict[str, Any]]:
         for i, direction in enumerate(("forward", "both")):
             runs = {who: pair[i] for who, pair in made.items() if pair is not None}
             found[direction] = medians(runs, seconds)
-        found["peak"] = peak_over_held(made["played"][1])  # type: ignore[index]
+        found["held"] = int(made["played"][1]())  # type: ignore[index]
+        found["peak"] = {who: peak_memory(name, who) for who in ("played", peer_of(found))}
         found["gflops"] = c.flops() / found["both"]["played"] / 1e9
         yield found
 
@@ -381,7 +398,9 @@ def measured(names: list[str], seconds: float) -> Iterator[dict[str, Any]]:
 def row(found: dict[str, Any]) -> str:
     """A row of the table."""
     both, forward = found["both"], found["forward"]
-    peer = "torch.nn" if "torch.nn" in both else "torch loop"
+    peer = peer_of(found)
+    ours, theirs = (found["peak"][who] for who in ("played", peer))
+    peaks = f"{ours / 2**20:.0f} | {ours / theirs:.2f}" if ours and theirs else "- | -"
     ratios = [
         f"{both[who] / both[peer]:.2f}" if who in both else "-"
         for who in ("played", "unrolled", "torch loop", "jax", "products")
@@ -390,14 +409,19 @@ def row(found: dict[str, Any]) -> str:
     return (
         f"| {found['name']} | {found['cell']} | {shape}, {found['hidden']} "
         f"| {1e3 * both[peer]:.1f} ({peer}) | {' | '.join(ratios)} "
-        f"| {forward['played'] / forward[peer]:.2f} | {found['gflops']:.0f} | {found['peak']:.2f} |"
+        f"| {forward['played'] / forward[peer]:.2f} | {found['gflops']:.0f} | {peaks} |"
     )
+
+
+def peer_of(found: dict[str, Any]) -> str:
+    """What a configuration is compared with."""
+    return "torch.nn" if "torch.nn" in found["both"] else "torch loop"
 
 
 HEADER = """\
 | | cell | layers x T, B, I, H | torch, ms | played | unrolled | torch loop | JAX | products \
-| forward | GFLOP/s | peak |
-|---|---|---|---|---|---|---|---|---|---|---|---|"""
+| forward | GFLOP/s | peak, MiB | times torch |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
@@ -411,8 +435,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         ratios = []
         for found in results:
             both = found["both"]
-            peer = both.get("torch.nn", both.get("torch loop"))
-            ratios.append(both.get(who, np.nan) / peer)
+            ratios.append(both.get(who, np.nan) / both[peer_of(found)])
         axes.bar(np.arange(len(results)) + 0.16 * (i - 2), ratios, 0.15, label=who)
     axes.axhline(1.0, color="0.4", linewidth=0.8)
     axes.set_xticks(range(len(results)), [found["name"] for found in results])
@@ -433,7 +456,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.peak:
+        print_peak(*options.peak)
+    else:
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Run what was asked for, side by side."""
     print(HEADER)
     results = []
     for found in measured(options.only, options.seconds):
