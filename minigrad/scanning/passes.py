@@ -189,8 +189,13 @@ def _neighbours(program: Program) -> tuple[Instruction, Instruction, list[_Part 
             refs = [x for x in each.operands if isinstance(x, Ref)]
             if not all([x.number in parts and not x.detached for x in refs]):
                 continue
+            # Of one width, and of each split one part: what is joined fits together then.
+            splits = {parts[x.number][0] for x in refs}
+            widths = {program.kinds[x.number].shape[-1] for x in refs}
+            if len(widths) != 1 or len(splits) != len({x.number for x in refs}):
+                continue
             read = [parts[x.number] if isinstance(x, Ref) else None for x in each.operands]
-            plain = tuple([frozen(x) for x in each.operands if not isinstance(x, Ref)])
+            plain = tuple([None if isinstance(x, Ref) else frozen(x) for x in each.operands])
             for ahead in (1, -1):
                 beside = tuple([(split, i - ahead) for split, i in filter(None, read)])
                 first = seen.get((each.primitive, plain, beside))
@@ -299,16 +304,16 @@ def _scaled(operand: Ref, scale: Ref, uses: _Uses, edit: _Edit, made: list[Instr
     maker = uses.maker.get(operand.number) if uses.only_once(operand) else None
 
     def is_wide(x: Any) -> bool:
-        """Whether it has all columns, and is not broadcast along them."""
-        shape = edit.kinds[scale.number].shape
-        return isinstance(x, Ref) and edit.kinds[x.number].shape[-1:] == shape
+        """Whether it has all columns, not broadcast along them, and can be scaled in its dtype."""
+        shape, dtype = edit.kinds[x.number] if isinstance(x, Ref) else ((), None)
+        return (shape[-1:], dtype) == edit.kinds[scale.number]
 
     if maker is not None and maker.primitive is kernels.ADD and all(map(is_wide, maker.operands)):
         terms = tuple([_scaled(x, scale, uses, edit, made) for x in maker.operands])
         return edit.instruction(kernels.ADD, terms, kind, made)
     if maker is not None and maker.primitive is kernels.MATMUL:
         x, weight = maker.operands
-        if len(edit.kinds[weight.number].shape) == 2:
+        if len(edit.kinds[weight.number].shape) == 2 and is_wide(weight):
             weight = _scaled(weight, scale, uses, edit, made)
             return edit.instruction(kernels.MATMUL, (x, weight), kind, made)
     return edit.instruction(kernels.MULTIPLY, (operand, scale), kind, made)

@@ -150,5 +150,5 @@ def frozen(value: Any) -> Any:
         return tuple([(name, frozen(part)) for name, part in value.items()])
     if isinstance(value, tuple | list):
         return tuple(map(frozen, value))
-    # 1, 1.0 and True are equal, and not the same operand.
-    return (type(value), str(value)) if isinstance(value, slice) else (type(value), value)
+    # 1, 1.0 and True are equal, and not the same operand; nor are 0.0 and -0.0. NaN is the same.
+    return type(value), str(value) if isinstance(value, slice | float) else value

@@ -290,7 +290,7 @@ def _with_gradients(program: Program, arrays: Sequence[Array], wanted: set[int])
             new.seeds.append(seeds[0] if seeds else None)
         slots = {tensor.slot for tensor in inputs if tensor.slot >= tape.base}
         try:
-            found = tape.play_back(targets, slots, True, True)
+            found = tape.play_back(targets, slots, True, True) if targets else {}
         except TapeError as error:
             raise ScanError(f"the gradient of this step cannot be played: {error}") from error
     for number, tensor in zip(given, inputs, strict=True):

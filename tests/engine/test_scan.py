@@ -10,22 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from random_steps import Case, Step, gated_steps, leaf, leaf_of, steps_of_any_operations
 
 import minigrad as mg
 from minigrad import Tensor, nn
 from minigrad.containers import leaves_of, map_leaves
 from minigrad.scanning import pool
-from minigrad.testing import check_gradients, strategies
-
-Step = Callable[[Any, Any], tuple[Any, Any]]
+from minigrad.testing import check_gradients
 
 TIME, BATCH, WIDTH = 5, 2, 4
-
-
-def leaf(*shape: int, seed: int = 0) -> Tensor:
-    """Random numbers that want a gradient."""
-    return mg.tensor(np.random.default_rng(seed).normal(size=shape), requires_grad=True)
 
 
 def loop(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
@@ -50,7 +43,7 @@ def derivatives(
         rng = np.random.default_rng(7)
         loss = sum(
             (part * part * mg.tensor(rng.normal(size=part.shape))).sum()
-            for part in results
+            for part in (*results, *sources)
             if part.dtype == "float64"
         )
         plain = tape.gradient(loss, sources, retain=True, unconnected="zero")
@@ -59,7 +52,9 @@ def derivatives(
     return [part.numpy() for part in (*results, *plain, *first, *second)]
 
 
-def assert_is_the_loop(step: Step, state: Any, xs: Any, *parameters: Tensor) -> None:
+def assert_is_the_loop(
+    step: Step, state: Any, xs: Any, *parameters: Tensor, rtol: float = 1e-11, atol: float = 1e-12
+) -> None:
     given = [*leaves_of(xs), *leaves_of(state), *parameters]
     sources = [tensor for tensor in given if tensor.requires_grad]
     for reverse in (False, True):
@@ -70,7 +65,7 @@ def assert_is_the_loop(step: Step, state: Any, xs: Any, *parameters: Tensor) -> 
         played = derivatives(run(mg.scan), step, state, xs, sources)
         looped = derivatives(run(loop), step, state, xs, sources)
         for ours, theirs in zip(played, looped, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+            np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol)
 
 
 # --------------------------------------------------------------------------------------
@@ -134,6 +129,21 @@ def gated(x: Any, h: Any) -> Any:
     return z, z
 
 
+def with_parts_of_two_widths(x: Any, h: Any) -> Any:
+    """And a part that meets two others, and a number that stands on either side."""
+    a, b, c, d = mg.split(h, 4, axis=-1)
+    e, f = mg.split(x, 2, axis=-1)
+    return (a * e, b * f, a * b, b * c, 1.0 - c, d - 1.0), mg.tanh(x + h)
+
+
+def with_whole_numbers(x: Any, h: Any) -> Any:
+    """Beside gates, and in their weights."""
+    a, b = mg.split(h + x["counts"], 2, axis=-1)
+    c, d = mg.split(h @ mg.tensor(np.arange(16).reshape(WIDTH, WIDTH)), 2, axis=-1)
+    gates = mg.sigmoid(a), mg.tanh(b), mg.tanh(c), mg.sigmoid(d)
+    return gates, 0.1 * mg.tanh(h + x["floats"])
+
+
 def normalised(x: Any, h: Any) -> Any:
     h = (h @ W) + x
     centred = h - h.mean(axis=-1, keepdims=True)
@@ -150,6 +160,18 @@ STEPS: dict[str, tuple[Any, ...]] = {
     "other shapes": (reshaping, h0, sequence),
     "gates": (gated, h0, sequence, W),
     "normalised": (normalised, h0, sequence, W),
+    "parts of two widths": (with_parts_of_two_widths, h0, sequence),
+    "whole numbers": (
+        with_whole_numbers,
+        h0,
+        {"floats": sequence, "counts": mg.tensor(np.arange(40).reshape(TIME, BATCH, WIDTH) % 3)},
+    ),
+    "zeros of both signs": (
+        lambda x, h: ((mg.arctan2(0.0 * h, -1.0), mg.arctan2(-0.0 * h, -1.0)), h),
+        leaf_of(np.abs(h0.numpy())),
+        sequence,
+    ),
+    "not a number": (lambda x, h: (mg.where(x > h, float("nan"), 1.0), h * x), h0, sequence),
     "constant x": (elman, h0, sequence.detach(), W),
     "constant state": (elman, h0.detach(), sequence, W),
     "nothing": (lambda x, h: (x, h), h0, sequence),
@@ -165,6 +187,7 @@ STEPS: dict[str, tuple[Any, ...]] = {
     ),
     "a detached y": (lambda x, h: (mg.tanh(h + x).detach(), mg.tanh(h @ W)), h0, sequence, W),
     "a detached state": (lambda x, h: (h * x, mg.tanh(x + h @ W).detach()), h0, sequence, W),
+    "all detached": (lambda x, h: (mg.exp(h.detach()), h.detach() * 1.0), h0, sequence),
     "detached inside": (lambda x, h: (h, mg.tanh(x + h.detach() @ W) * h), h0, sequence, W),
     "rounded": (lambda x, h: (h, mg.tanh(x * mg.round(h) + h @ W)), h0, sequence, W),
     "one weight in many places": (
@@ -198,20 +221,9 @@ def test_what_is_computed_in_the_loop_or_before_is_the_same(
         assert_is_the_loop(*STEPS[each])
 
 
-@given(data=st.data())
-def test_any_program_can_be_a_step(data: st.DataObject) -> None:
-    program = data.draw(strategies.programs(dtype="float64"))
-    *_, h = program.inputs
-    xs = [mg.tensor(np.stack([x.numpy()] * 3), requires_grad=True) for x in program.inputs[:-1]]
-
-    def step(x: Any, h: Any) -> Any:
-        return program(*x, h), h
-
-    if xs:
-        given = [*xs, h]
-        ours = derivatives(mg.scan, step, h, xs, given)
-        for one, other in zip(ours, derivatives(loop, step, h, xs, given), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+@given(case=gated_steps() | steps_of_any_operations())
+def test_any_step(case: Case) -> None:
+    assert_is_the_loop(*case, rtol=1e-9, atol=1e-9)
 
 
 def test_it_passes_the_gradient_check() -> None:
