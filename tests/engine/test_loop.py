@@ -24,7 +24,7 @@ from minigrad.scanning.recording import record
 TIME, BATCH, WIDTH = 7, 1000, 4
 
 h0, sequence = leaf(BATCH, WIDTH), leaf(TIME, BATCH, WIDTH, seed=1)
-W = leaf(WIDTH, WIDTH, seed=2)
+W, full = leaf(WIDTH, WIDTH, seed=2), leaf(BATCH, WIDTH, seed=3)
 
 LSTM = rnn.LSTMCell(WIDTH, WIDTH, dtype="float64", rng=0)
 GRU = rnn.GRUCell(WIDTH, WIDTH, dtype="float64", rng=0)
@@ -97,6 +97,7 @@ def test_an_lstm_is_ten_calls_and_its_gradient_ten_more() -> None:
             True,
             ["matmul", "tanh", "multiply", "add"],
         ),
+        (lambda x, h: ((), mg.tanh(h + full) * h), False, ["add", "tanh over 0", "multiply"]),
         (lambda x, h: ((), mg.sin(mg.tanh(h[0])) + h), False, ["tanh", "sin over 0", "add"]),
         (
             lambda x, h: ((), mg.concatenate([mg.tanh(h[:, :1]), mg.sin(-h[:, 1:])], axis=-1)),
@@ -114,6 +115,7 @@ def test_an_lstm_is_ten_calls_and_its_gradient_ten_more() -> None:
         "a result lies over a dead operand, and what is left where the next step wants it",
         "what is read later is not written over",
         "nor is what the gradient reads",
+        "nor is what is the same for all steps",
         "nor a row by what is wider",
         "what is joined along the last axis is computed in its place",
         "along another axis it is copied",
@@ -127,6 +129,12 @@ def test_where_results_lie(step: Step, gradient: bool, expected: list[str]) -> N
 def bytes_of(*each: tuple[int, int, int]) -> int:
     """Of arrays of eight bytes a number, for so many steps."""
     return sum(8 * steps * rows * columns for steps, rows, columns in each)
+
+
+def test_an_array_that_nobody_reads_any_more_is_used_again() -> None:
+    workspace = played(lambda x, h: ((), mg.tanh(h @ W @ W @ W @ W)), h0, gradient=False)
+    state, products, weight = (2, BATCH, WIDTH), (2, BATCH, WIDTH), (1, WIDTH, WIDTH)
+    assert workspace.nbytes == bytes_of(state, products, weight)
 
 
 #: The arrays of an LSTM's loop that are not for all steps.

@@ -26,7 +26,11 @@ Pass = Callable[[Program], Program]
 # In printed programs #0 is x and #1 the state; #2 and so on are what else the step uses and makes.
 x, h = leaf(2, 4), leaf(2, 4, seed=1)
 W, b, column, s = leaf(4, 4, seed=2), leaf(4, seed=3), leaf(2, 1, seed=4), leaf(seed=5)
-whole_numbers, positions = mg.tensor(np.arange(8).reshape(2, 4)), mg.tensor([0, 0, 1, 2])
+full, whole_numbers, positions = (
+    leaf(2, 4, seed=6),
+    mg.tensor(np.arange(8).reshape(2, 4)),
+    mg.tensor([0, 0, 1, 2]),
+)
 
 
 #: Without an example that is as small as can be.
@@ -522,25 +526,34 @@ def test_factors_of_factors_are_multiplied_with_each_other() -> None:
     )
 
 
+def with_gradient(function: Callable[[Any], Any]) -> Step:
+    """A step that makes something else of its gradient."""
+    return lambda x, h: ((), mg.map_gradient(x + h, function))
+
+
 @pytest.mark.parametrize(
     "step",
     [
         lambda x, h: (mg.tanh(x + h), h),
-        lambda x, h: ((), s * (x + h)),
-        lambda x, h: ((), b * (x + h)),
-        lambda x, h: ((), column * (x + h)),
-        lambda x, h: ((), 2.0 * (x + h)),
-        lambda x, h: ((), mg.map_gradient(x + h, lambda g: g * (g + g))),
+        lambda x, h: ((), s.detach() * (s.detach() * (x + h))),
+        lambda x, h: ((), b.detach() * (b.detach() * (x + h))),
+        lambda x, h: ((), column.detach() * (column.detach() * (x + h))),
+        lambda x, h: ((), 2.0 * (3.0 * (x + h))),
         lambda x, h: ((), x * (h * (h + 1.0))),
+        with_gradient(lambda g: (g * (g + g)) * full),
+        with_gradient(lambda g: (g - (product := g * full)) + product),
+        with_gradient(lambda g: (g + g) - g * full),
     ],
     ids=[
         "of y alone",
-        "a scalar",
-        "a row",
-        "a column",
-        "a number",
-        "a factor that depends on the step after",
+        "scalars",
+        "rows",
+        "columns",
+        "numbers",
         "of what is read twice",
+        "what depends on the step after",
+        "a product that is read twice",
+        "a product of something else",
     ],
 )
 def test_these_are_no_factors(step: Step) -> None:
@@ -568,6 +581,16 @@ def test_a_vector_that_meets_rows_is_spread_out_once() -> None:
     )
 
 
+def test_a_vector_is_spread_out_to_every_shape_that_it_meets() -> None:
+    program = passes.with_rows_spread(recorded(lambda x, h: (b * x[None], b * h)))
+    assert [str(each) for each in program.instructions[1:]] == [
+        "#6 = broadcast_to(#3, shape=(1, 2, 4))",
+        "#4 = multiply(#6, #2)",
+        "#7 = broadcast_to(#3, shape=(2, 4))",
+        "#5 = multiply(#7, #1)",
+    ]
+
+
 def test_the_gradient_reads_the_vector_that_was_spread_out_before() -> None:
     program = passes.with_rows_spread(with_gradients(lambda x, h: ((), b.detach() * h)))
     assert [str(each) for each in program.instructions] == [
@@ -584,7 +607,7 @@ def test_the_gradient_reads_the_vector_that_was_spread_out_before() -> None:
         lambda x, h: ((), x[:, :1] * h + h[0]),
         lambda x, h: ((), s * h + s.reshape((1, 1))),
         lambda x, h: ((), h * 2.0),
-        lambda x, h: ((), h + leaf(2, 4)),
+        lambda x, h: ((), h + full),
         lambda x, h: ((), mg.linear(h, W, b)),
         lambda x, h: ((), mg.where(positions > 0, h, x)),
     ],
@@ -635,21 +658,40 @@ def test_both_gates_of_a_gru_are_one_operation() -> None:
 
 
 def test_the_squash_of_the_gates_is_read_by_the_gradient_and_scaled_before() -> None:
-    recording = record(gates_of(lambda x, h: h @ W + b), x, h)
+    recording = record(gates_of(lambda x, h: h @ W + x @ W), x, h)
     program = ready_to_play(gradients_of(recording, prepared_on_device(recording.program)), True)
     played = [str(each) for each in passes.without_dead(program).instructions]
     assert played[:9] == [
-        "#27 = multiply(#2, #4)",
-        "#28 = matmul(#1, #27)",
-        "#29 = multiply(#3, #4)",
-        "#34 = broadcast_to(#29, shape=(2, 4))",
-        "#30 = add(#28, #34)",
-        "#31 = tanh(#30)",
-        "#35 = broadcast_to(#4, shape=(2, 4))",
-        "#32 = multiply(#31, #35)",
-        "#36 = broadcast_to(#5, shape=(2, 4))",
+        "#30 = multiply(#2, #3)",
+        "#31 = matmul(#1, #30)",
+        "#33 = matmul(#0, #30)",
+        "#34 = add(#31, #33)",
+        "#35 = tanh(#34)",
+        "#37 = broadcast_to(#3, shape=(2, 4))",
+        "#36 = multiply(#35, #37)",
+        "#38 = broadcast_to(#4, shape=(2, 4))",
+        "#8 = add(#36, #38)",
     ]
-    assert "#17 = subtract(#8, #36)" in played
+    assert "#17 = subtract(#8, #38)" in played
+
+
+def test_what_is_read_twice_after_repeats_are_found_is_no_factor() -> None:
+    program = with_gradients(with_gradient(lambda g: (g * full) * full - g * full))
+    assert str(passes.with_factors(program)) != str(program)
+    assert_prints(
+        ready_to_play(program, True),
+        """
+        x #0 (2, 4) float64, state #1 (2, 4) float64
+        #2 = add(#0, #1)
+        #3 = map_gradient(#2, function=<lambda>)
+        #6 = multiply(#4, #5)
+        #7 = multiply(#6, #5)
+        #9 = subtract(#7, #6)
+        state #3
+        gradient of #0: #9
+        gradient of #1: #9
+        """,
+    )
 
 
 def test_factors_can_be_left_inside() -> None:
@@ -785,7 +827,7 @@ def assert_stages(found: Stages, text: str) -> None:
 def test_what_does_not_depend_on_the_state_is_not_in_the_loop() -> None:
     def step(x: Any, h: Any) -> Any:
         h = mg.tanh(mg.exp(x) @ W.T + h @ (s * W).T)
-        return h * x, h
+        return (h * x, s * b), h
 
     assert_stages(
         staged(recorded(step)),
@@ -793,6 +835,7 @@ def test_what_does_not_depend_on_the_state_is_not_in_the_loop() -> None:
         once: #4 = transpose(#3, axes=None)
         once: #7 = multiply(#6, #3)
         once: #8 = transpose(#7, axes=None)
+        once: #14 = multiply(#6, #13)
         before: #2 = exp(#0)
         before: #5 = matmul(#2, #4)
         loop: #9 = matmul(#1, #8)
