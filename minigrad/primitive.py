@@ -39,7 +39,7 @@ from minigrad.arrays import as_array, current_device, device_of, is_array
 from minigrad.diagnosis import check_result, fingerprints
 from minigrad.listing import short
 from minigrad.slots import CONSTANT, NOTHING, active_tape
-from minigrad.tape import LARGE, SEVERAL, in_engine, users_frame
+from minigrad.tape import LARGE, users_frame
 from minigrad.tensor import TapeError, Tensor, as_operand, describe, operations, with_axes
 
 P = ParamSpec("P")
@@ -53,70 +53,53 @@ _SPECIAL: Final = ("out", "operand_shape", "position")
 class Rule(NamedTuple):
     """The gradient of one operand, compiled for one plan."""
 
-    #: The rule as it was written.
-    function: Callable[..., Any]
+    #: Computes it of the gradient of the result and of ``Entry.saved``, or of one item of it.
+    function: Callable[[Any, Any], Any]
+    #: Where in ``Entry.saved`` that item is; ``None`` for all of them.
+    place: int | None
     #: The place of the operand among the operands.
     position: int
-    #: Where in ``Entry.saved`` the only argument after ``g`` is found; ``None`` if there is
-    #: none, ``SEVERAL`` if there are more.
-    place: int | None
-    #: What is needed now and then. The loop that plays a tape unpacks every rule.
-    more: RuleDetails
-
-
-class RuleDetails(NamedTuple):
-    """The rest of what is known of a rule."""
-
-    #: The name of the operand.
-    operand: str
     #: The place of the rule among the plan's.
     number: int
-    #: Takes the arguments out of ``Entry.saved`` if there are several.
-    pick: Callable[[Sequence[Any]], tuple[Any, ...]]
+    #: The name of the operand.
+    operand: str
 
 
 class Plan:
     """For one set of operands that want a gradient: the rules, and what to save for them.
 
-    All that a rule can name is found in one *row*: the operands; the result; the shapes of
-    the operands that want a gradient; the settings; the positions of those operands; and the
-    tuple of all operands after the named ones, in an operation of any number. That of
-    ``mg.sum(x, axis=0)``, whose rule names operand_shape, axis and keepdims, is
-
-        place   0    1      2              3     4         5         6
-        item    x    out    shape of x     axis  keepdims  position  rest
-
-    of which it keeps the places 2, 3 and 4, and nothing of the size of x.
-
     Attributes:
         operation: whose plan it is.
         rules: one for each operand that wants a gradient.
-        keep: the places in the row of what is saved.
-        save: takes that out of the row.
-        out, rest: the places of the result and of the tuple of operands in the row.
+        keep: what is saved, in terms of the operands, ``out`` and the settings. That of
+            ``mg.sum(x, axis=0)``, whose rule names operand_shape, axis and keepdims, is
+            ``["x.shape", "axis", "keepdims"]``, and so nothing of the size of x.
+        save: computes it, ``save(*operands, out=out, **settings)``.
     """
 
-    __slots__ = ("keep", "operation", "out", "rest", "rules", "save")
+    __slots__ = ("keep", "operation", "rules", "save")
 
-    def __init__(
-        self, operation: Primitive, rules: list[Rule], keep: list[int], out: int, rest: int
-    ) -> None:
+    def __init__(self, operation: Primitive, rules: list[Rule], keep: list[str]) -> None:
         self.operation = operation
         self.rules = rules
         self.keep = keep
-        self.save = _picker(keep)
-        self.out = out
-        self.rest = rest
+        rest = [f"*{operation.variadic}"] if operation.variadic else []
+        parameters = ", ".join([*operation.operands, *rest, "out", *operation.defaults])
+        self.save: Callable[..., tuple[Any, ...]] = eval(
+            f"lambda {parameters}: ({''.join(f'{name}, ' for name in keep)})"
+        )
 
 
-def _picker(places: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    """A function that takes the items at these places out of a sequence, fast."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    if places:
-        (place,) = places
-        return lambda row: (row[place],)
-    return lambda row: ()
+def _of_saved(rule: Callable[..., Any], places: list[int]) -> Callable[[Any, Any], Any]:
+    """The rule as a function of the gradient of the result and of all that was saved."""
+    # Unpacking what itemgetter picks takes longer than all the rest, so two have their own case.
+    if not places:
+        return lambda g, saved: rule(g)
+    if len(places) == 2:
+        i, j = places
+        return lambda g, saved: rule(g, saved[i], saved[j])
+    pick = itemgetter(*places)
+    return lambda g, saved: rule(g, *pick(saved))
 
 
 class _Plans(dict[int, Plan]):
@@ -181,36 +164,27 @@ class Primitive:
         self.plans.clear()
 
     def plan(self, wanted: int) -> Plan:
-        """Work out what to save for the operands in the set of bits ``wanted``.
-
-        The bit above those of the operands is set, too, and so tells their number.
-        """
-        count = wanted.bit_length() - 1
-        positions = [i for i in range(count) if wanted >> i & 1]
-        names = [*self.operands[:count], *[self.variadic] * (count - len(self.operands))]
-        settings = count + 1 + len(positions)
-        end = settings + len(self.defaults) + len(positions)
-        row = {name: i for i, name in enumerate(self.operands)} | {"out": count}
-        row |= {name: settings + i for i, name in enumerate(self.defaults)}
-        row |= {self.variadic: end} if self.variadic else {}
+        """Work out what to save for the operands in the set of bits ``wanted``."""
         rules: list[Rule] = []
-        keep: list[int] = []
-        for i, position in enumerate(positions):
-            operand = str(names[position])
+        keep: list[str] = []
+        for position in [i for i in range(wanted.bit_length()) if wanted >> i & 1]:
+            number = position - len(self.operands)
+            operand = self.operands[position] if number < 0 else str(self.variadic)
             function = self.functions.get(operand)
             if function is None:
                 raise TapeError(
                     f"{self.name} has no gradient rule for {operand}: write t.detach() if that "
                     f"operand is to be a constant, or give one with {self.name}.rules(...)"
                 )
-            row |= {"operand_shape": count + 1 + i, "position": end - len(positions) + i}
-            named = [row[name] for name in _named_by(function)]
-            keep += [place for place in named if place not in keep]
-            places = [keep.index(place) for place in named]
-            place = None if not places else places[0] if len(places) == 1 else SEVERAL
-            details = RuleDetails(operand, i, _picker(places))
-            rules.append(Rule(function, position, place, details))
-        return Plan(self, rules, keep, count, end)
+            value = operand if number < 0 else f"{operand}[{number}]"
+            special = {"operand_shape": f"{value}.shape", "position": str(position)}
+            named = [special.get(name, name) for name in _named_by(function)]
+            keep += [name for name in named if name not in keep]
+            places = [keep.index(name) for name in named]
+            place = places[0] if len(places) == 1 else None
+            compiled = _of_saved(function, places) if place is None else function
+            rules.append(Rule(compiled, place, position, len(rules), operand))
+        return Plan(self, rules, keep)
 
     def constant_setting(self, name: str, value: Tensor) -> Any:
         """The array of a tensor that is given as a setting, if it has no gradient to lose."""
@@ -289,9 +263,9 @@ NESTED: Final = (list, tuple)
 #: ``_new(Tensor)`` and two assignments take two thirds of the time of ``Tensor(array, slot)``.
 _new: Final = object.__new__
 
-#: Keys of plans: a bit for every operand that wants a gradient, and one above for their number.
-_ONLY: Final = 0b11
-_FIRST, _SECOND, _BOTH = 0b101, 0b110, 0b111
+#: Keys of plans: a bit for every operand that wants a gradient.
+_ONLY: Final = 0b1
+_FIRST, _SECOND, _BOTH = 0b01, 0b10, 0b11
 
 
 def _any(primitive: Primitive) -> Callable[..., Any]:
@@ -346,29 +320,27 @@ def finished(
                 f"not {type(result).__name__}"
             )
     tape = active_tape.get()
-    wanted, shapes, dtypes = [], [], []
+    shapes, dtypes = [], []
     if tape is not None:
         # A result that is not of floats is a constant.
         floats = [result.dtype.kind == "f" for result in results]
         base = tape.base if True in floats else NOTHING
-        key = 1 << len(slots)
+        key = 0
         for i, slot in enumerate(slots):
             if slot >= base:
                 key += 1 << i
-                wanted.append(i)
                 shapes.append(values[i].shape)
                 dtypes.append(values[i].dtype)
-    if tape is None or not wanted:
+    if tape is None or not shapes:
         tensors = list(map(Tensor, results))
     else:
         plan = primitive.plans[key]
         made: Any = tuple(results) if several else results[0]
-        rest = tuple(values[len(primitive.operands) :])
         frame = users_frame(_getframe(2))
         entry = (
             plan,
             slots,
-            plan.save((*values, made, *shapes, *settings.values(), *wanted, rest)),
+            plan.save(*values, out=made, **settings),
             (shapes, dtypes),
             [result.shape for result in results] if several else made.shape,
             [result.dtype for result in results] if several else made.dtype,
@@ -401,8 +373,7 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
     def call(x: Any, /) -> Any:
         if not isinstance(x, Tensor):
             return call(with_axes(x)) if type(x) in NESTED else forward(x)
-        slot = x.slot
-        x = x.array
+        slot, x = x.slot, x.array
         try:
             out = forward(x)
         except Exception as error:
@@ -418,24 +389,29 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
         if slot < tape.base:
             return Tensor(out)
         dtype = out.dtype
-        operand_shape = x.shape
         like = None
-        if operand_shape != shape or x.dtype is not dtype:
+        if x.shape != shape or x.dtype is not dtype:
             if dtype.kind != "f":
                 return Tensor(out)
-            like = (operand_shape,), (x.dtype,)
+            like = [x.shape], [x.dtype]
         plan = plans[_ONLY]
         frame = _getframe(1)
         code = frame.f_code
-        if in_engine[code.co_filename]:
+        if code is not tape.code:  # not that which recorded last
             frame = users_frame(frame)
-            code = frame.f_code
+            code = tape.code = frame.f_code
+        made = _new(Tensor)
+        made.array = out
         entries = tape.entries
+        count = len(entries)
+        if count == LARGE:
+            tape.warn_of_growth()
+        made.slot = tape.first + count
         entries.append(
             (
                 plan,
                 (slot,),
-                plan.save((x, out, operand_shape)),
+                plan.save(x, out),
                 like,
                 shape,
                 dtype,
@@ -444,12 +420,6 @@ def _unary(primitive: Primitive) -> Callable[..., Any]:
                 frame.f_lasti,
             )
         )
-        count = len(entries)
-        if count == LARGE:
-            tape.warn_of_growth()
-        made = _new(Tensor)
-        made.array = out
-        made.slot = tape.first + count - 1
         return made
 
     return call
@@ -459,20 +429,16 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
     forward, plans = primitive.forward, primitive.plans
 
     def call(a: Any, b: Any, /) -> Any:
-        slot_a = slot_b = CONSTANT
         try:
             if isinstance(a, Tensor):
-                slot_a = a.slot
-                a = a.array
+                slot_a, a = a.slot, a.array
                 if isinstance(b, Tensor):
-                    slot_b = b.slot
-                    b = b.array
+                    slot_b, b = b.slot, b.array
                 else:
-                    b = as_operand(b)
+                    slot_b, b = CONSTANT, as_operand(b)
             elif isinstance(b, Tensor):
-                slot_b = b.slot
-                b = b.array
-                a = as_operand(a)
+                slot_a, a = CONSTANT, as_operand(a)
+                slot_b, b = b.slot, b.array
             elif type(a) in NESTED or type(b) in NESTED:
                 return call(with_axes(a), with_axes(b))
             else:
@@ -490,41 +456,41 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
             return finished(primitive, (slot_a, slot_b), (a, b), NO_SETTINGS, out)
         base = tape.base
         dtype = out.dtype
-        row: tuple[Any, ...]  # the beginning of a plan's row
-        if slot_a >= base:
-            shape_a = a.shape
-            if slot_b >= base:
-                wanted = _BOTH
-                row = a, b, out, shape_a, b.shape
-                same = shape_a == shape == row[4] and a.dtype is dtype is b.dtype
-            else:
-                wanted = _FIRST
-                row = a, b, out, shape_a
-                same = shape_a == shape and a.dtype is dtype
+        if slot_a >= base and slot_b >= base:
+            wanted = _BOTH
+            same = a.shape == shape == b.shape and a.dtype is dtype is b.dtype
+        elif slot_a >= base:
+            wanted = _FIRST
+            same = a.shape == shape and a.dtype is dtype
         elif slot_b >= base:
             wanted = _SECOND
-            row = a, b, out, b.shape
-            same = row[3] == shape and b.dtype is dtype
+            same = b.shape == shape and b.dtype is dtype
         else:
             return Tensor(out)
         like = None
         if not same:
             if dtype.kind != "f":
                 return Tensor(out)
-            operands = (slot_a, a), (slot_b, b)
-            like = row[3:], tuple([x.dtype for slot, x in operands if slot >= base])
+            operands = [x for slot, x in ((slot_a, a), (slot_b, b)) if slot >= base]
+            like = [x.shape for x in operands], [x.dtype for x in operands]
         frame = _getframe(1)
         code = frame.f_code
-        if in_engine[code.co_filename]:
+        if code is not tape.code:  # not that which recorded last
             frame = users_frame(frame)
-            code = frame.f_code
+            code = tape.code = frame.f_code
         plan = plans[wanted]
+        made = _new(Tensor)
+        made.array = out
         entries = tape.entries
+        count = len(entries)
+        if count == LARGE:
+            tape.warn_of_growth()
+        made.slot = tape.first + count
         entries.append(
             (
                 plan,
                 (slot_a, slot_b),
-                plan.save(row),
+                plan.save(a, b, out),
                 like,
                 shape,
                 dtype,
@@ -533,12 +499,6 @@ def _binary(primitive: Primitive) -> Callable[..., Any]:
                 frame.f_lasti,
             )
         )
-        count = len(entries)
-        if count == LARGE:
-            tape.warn_of_growth()
-        made = _new(Tensor)
-        made.array = out
-        made.slot = tape.first + count - 1
         return made
 
     return call

@@ -37,9 +37,6 @@ LARGE: Final = 1_000_000
 
 _FOLDER: Final = str(Path(__file__).parent) + os.sep
 
-#: Stands for the place of a rule's argument if there are several.
-SEVERAL: Final = -1
-
 
 class _OwnFiles(dict[str, bool]):
     """File name -> whether it is one of the engine's own, which never hold the user's line."""
@@ -105,6 +102,7 @@ class Tape:
         "_token",
         "base",
         "checked",
+        "code",
         "entries",
         "fingerprints",
         "first",
@@ -130,6 +128,8 @@ class Tape:
         self._consumer: Line | None = None
         # Inside mg.debug(): a checksum of what every entry saved, by slot.
         self.checked = False
+        # The code of the user's that recorded last: the next operation's is most often the same.
+        self.code: CodeType | None = None
         # Whether every operation, of constants too, is handed to observed().
         self.watched = False
         # Whether what is read just now will be read again.
@@ -210,9 +210,9 @@ class Tape:
         entries = self.entries
         for slot in [slot for slot in self.fingerprints if slot < mark]:
             del self.fingerprints[slot]
-        for i in range(self.start - self.first, mark - self.first):
-            entries[i] = None
-        self.start = max(self.start, mark)
+        if mark > self.start:
+            entries[self.start - self.first : mark - self.first] = [None] * (mark - self.start)
+            self.start = mark
         dead = self.start - self.first
         if 2 * dead >= len(entries):
             del entries[:dead]
@@ -358,10 +358,12 @@ class Tape:
         played = entries[stop + 1 - first : end - first]
         if not retain:
             entries[stop + 1 - first : end - first] = [None] * len(played)
-        take = gradients.pop
+        known, take = gradients.get, gradients.pop
         rule: Any = None
         part: Any = seed
-        suspended = None if create_graph else active_tape.set(None)
+        # Setting a context variable, to None as well, makes each of NumPy's operations slower.
+        suspend = not create_graph and active_tape.get() is not None
+        suspended = active_tape.set(None) if suspend else None
         slot = end
         try:
             while played:
@@ -374,7 +376,7 @@ class Tape:
                 plan, operands, saved, like, shape, dtype, _, _, _ = entry
                 if computed and slot in computed and slot in gradients:
                     found[slot] = gradients[slot]
-                if type(shape) is tuple:
+                if like is None or type(shape) is tuple:
                     gradient = take(slot, None)
                 elif played and played[-1] is entry:
                     continue  # a later result of several, which are played with the first
@@ -387,33 +389,28 @@ class Tape:
                 if create_graph:
                     saved = _saved_tensors(slot, entry)
                 for rule in plan.rules:
-                    function, position, place, more = rule
+                    function, place, position, number, _ = rule
                     parent = operands[position]
-                    if parent > slot:  # a leaf; entries come after what they were computed from
-                        if parent < LEAF:
-                            raise self._foreign_error()
-                        if wanted is not None and parent not in wanted:
-                            continue
-                    elif parent < start and not (wanted and parent in wanted):
-                        if parent < base:
-                            continue
-                        raise self._consumed_error("a tensor that this target depends on")
-                    if place is None:
-                        part = function(gradient)
-                    elif place is SEVERAL:
-                        part = function(gradient, *more.pick(saved))
-                    else:
-                        part = function(gradient, saved[place])
+                    old = known(parent)
+                    if old is None:
+                        if parent > slot:  # a leaf; entries come after what they were computed from
+                            if parent < LEAF:
+                                raise self._foreign_error()
+                            if wanted is not None and parent not in wanted:
+                                continue
+                        elif parent < start and not (wanted and parent in wanted):
+                            if parent < base:
+                                continue
+                            raise self._consumed_error("a tensor that this target depends on")
+                    part = function(gradient, saved if place is None else saved[place])
                     if like is not None:
-                        shape = like[0][more.number]
-                        dtype = like[1][more.number]
+                        shape = like[0][number]
+                        dtype = like[1][number]
                     if part.shape != shape or part.dtype is not dtype:
                         part = _fitted(part, shape, dtype, rule, entry)
                     if checked:
                         _check_gradient(part, rule, entry)
-                    if parent in gradients:
-                        part = gradients[parent] + part
-                    gradients[parent] = part
+                    gradients[parent] = part if old is None else old + part
         except Exception as error:
             if isinstance(error, TapeError | FloatingPointError | Warning) or rule is None:
                 raise
@@ -615,22 +612,21 @@ def _gradients_of_results(
 def _saved_tensors(first: int, entry: Any) -> list[Any]:
     """What the entry saved, with operands and results as Tensors at their old slots."""
     plan, operands, saved, *_ = entry
+    operation = plan.operation
 
     def tensor(value: Any, slot: int) -> Any:
         return Tensor(value, slot) if is_array(value) else value
 
-    def wrapped(value: Any, place: int) -> Any:
-        if place < plan.out:
-            return tensor(value, operands[place])
-        if place == plan.out and type(value) is not tuple:
-            return Tensor(value, first)
-        if place == plan.out:  # an operation's several results
-            return tuple(Tensor(array, first + i) for i, array in enumerate(value))
-        if place == plan.rest:
+    def wrapped(value: Any, name: str) -> Any:
+        if name in operation.operands:
+            return tensor(value, operands[operation.operands.index(name)])
+        if name == operation.variadic:
             return tuple(map(tensor, value, operands[-len(value) :]))
-        return value
+        if name == "out" and type(value) is tuple:  # an operation's several results
+            return tuple(Tensor(array, first + i) for i, array in enumerate(value))
+        return Tensor(value, first) if name == "out" else value
 
-    return [wrapped(value, place) for value, place in zip(saved, plan.keep, strict=True)]
+    return [wrapped(value, name) for value, name in zip(saved, plan.keep, strict=True)]
 
 
 def _fitted(part: Any, shape: tuple[int, ...], dtype: DType, rule: Rule, entry: Any) -> Any:
@@ -673,12 +669,12 @@ def _cast(part: Any, dtype: DType, rule: Rule, entry: Any) -> Any:
 
 
 def _check_gradient(part: Any, rule: Rule, entry: Any) -> None:
-    subject = f"the gradient of {entry[0].operation.name} for {rule.more.operand}"
+    subject = f"the gradient of {entry[0].operation.name} for {rule.operand}"
     check_finite(as_operand(part), subject, f"recorded at {listing.place(entry[-2:])}")
 
 
 def _rule_of(rule: Rule, entry: Any) -> str:
-    return f"the rule of {entry[0].operation.name} for {rule.more.operand}"
+    return f"the rule of {entry[0].operation.name} for {rule.operand}"
 
 
 def users_frame(frame: FrameType) -> FrameType:

@@ -42,7 +42,9 @@ def matmul(a: TensorLike, b: TensorLike, /) -> Tensor:
     tensor([3., 7.])
     """
     try:
-        return _rows_times(a, b) if b.ndim == 2 <= a.ndim else a @ b
+        if a.ndim == b.ndim == 2:
+            return a.dot(b)
+        return _rows_times(a, b) if b.ndim == 2 < a.ndim else a @ b
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(_why_no_product(a, b) or str(error)) from None
 
@@ -59,6 +61,8 @@ def _why_no_product(a: Any, b: Any) -> str:
 
 def _matmul_left_rule(g: Any, b: Any) -> Any:
     """g b^T"""
+    if g.ndim == b.ndim == 2:
+        return g.dot(b.T)
     if b.ndim == 2:
         return _rows_times(g, b.T)
     if b.ndim == 1:
