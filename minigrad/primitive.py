@@ -83,8 +83,7 @@ class Plan:
         self.operation = operation
         self.rules = rules
         self.keep = keep
-        rest = [f"*{operation.variadic}"] if operation.variadic else []
-        parameters = ", ".join([*operation.operands, *rest, "out", *operation.defaults])
+        parameters = ", ".join([*operation.starred, "out", *operation.defaults])
         self.save: Callable[..., tuple[Any, ...]] = eval(
             f"lambda {parameters}: ({''.join(f'{name}, ' for name in keep)})"
         )
@@ -122,19 +121,21 @@ class Primitive:
         self.forward = forward
         parameters = inspect.signature(forward).parameters.values()
         self.operands = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
-        self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        #: The name of any number of operands more; of none, in most operations.
+        self.variadic = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         self.defaults = {
             p.name: p.default
             for p in parameters
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         }
-        if not self.operands and self.variadic is None:
+        if not self.operands and not self.variadic:
             raise TypeError(
                 f"{self.name} has no operands: put a slash after them, def {self.name}(x, /, ...)"
             )
-        for name in (*self.operands, *self.defaults, self.variadic):
+        for name in (*self.operands, *self.variadic, *self.defaults):
             if name in _SPECIAL:
                 raise TypeError(f"{self.name}: {name} means something else in a rule; rename it")
+        self.starred = [*self.operands, *[f"*{name}" for name in self.variadic]]
         self.bind = _binder(self)
         self.functions: dict[str, Callable[..., Any]] = {}
         self.plans = _Plans(self)
@@ -144,7 +145,7 @@ class Primitive:
 
         Raises ``TypeError`` for a rule that names something which does not exist.
         """
-        names = [*self.operands, *([self.variadic] if self.variadic else [])]
+        names = [*self.operands, *self.variadic]
         readable = {*names, *self.defaults, *_SPECIAL}
         for operand, rule in rules.items():
             if operand not in names:
@@ -169,7 +170,7 @@ class Primitive:
         keep: list[str] = []
         for position in [i for i in range(wanted.bit_length()) if wanted >> i & 1]:
             number = position - len(self.operands)
-            operand = self.operands[position] if number < 0 else str(self.variadic)
+            operand = self.operands[position] if number < 0 else self.variadic[0]
             function = self.functions.get(operand)
             if function is None:
                 raise TapeError(
@@ -230,13 +231,13 @@ def _binder(
     So Python itself binds the arguments of a call: no other way is as fast.
     """
     forward = primitive.forward
-    named = [*primitive.operands, *([f"*{primitive.variadic}"] if primitive.variadic else [])]
-    settings = [f"{name!r}: {name}" for name in primitive.defaults]
+    operands = ", ".join(primitive.starred)
+    settings = ", ".join([f"{name!r}: {name}" for name in primitive.defaults])
     signature = inspect.signature(forward)
     bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
     bare = [p if p.default is p.empty else p.replace(default=None) for p in bare]
     parameters = str(signature.replace(parameters=bare, return_annotation=signature.empty))
-    bind = eval(f"lambda {parameters[1:-1]}: (({', '.join(named)},), {{{', '.join(settings)}}})")
+    bind = eval(f"lambda {parameters[1:-1]}: (({operands},), {{{settings}}})")
     bind.__defaults__, bind.__kwdefaults__ = forward.__defaults__, forward.__kwdefaults__
     bind.__qualname__ = primitive.name
     return bind
@@ -270,7 +271,7 @@ _FIRST, _SECOND, _BOTH = 0b01, 0b10, 0b11
 
 def _any(primitive: Primitive) -> Callable[..., Any]:
     forward, bind = primitive.forward, primitive.bind
-    named = len(primitive.operands) if primitive.variadic is None else None
+    named = None if primitive.variadic else len(primitive.operands)
 
     def call(*args: Any, **settings: Any) -> Any:
         for value in args:
@@ -544,7 +545,7 @@ def primitive(forward: Callable[P, R]) -> Operation[P, R]:
     """
     defined = Primitive(forward)
     kinds = {1: _unary, 2: _binary}
-    fixed = not defined.defaults and defined.variadic is None
+    fixed = not defined.defaults and not defined.variadic
     call: Any = (kinds.get(len(defined.operands), _any) if fixed else _any)(defined)
     update_wrapper(call, forward)
     call.primitive = defined

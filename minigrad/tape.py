@@ -23,7 +23,7 @@ from minigrad import listing
 from minigrad.arrays import DType, TensorLike, as_array, is_array, namespace
 from minigrad.containers import map_leaves
 from minigrad.diagnosis import check_finite, fingerprints
-from minigrad.slots import CONSTANT, LEAF, active_tape, debugging, leaves, new_block, tape_of
+from minigrad.slots import LEAF, active_tape, debugging, leaves, new_block, tape_of
 from minigrad.tensor import TapeError, Tensor, as_operand, describe, no_history
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ class Tape:
         if unconnected not in ("error", "zero", "none"):
             raise ValueError(f"unconnected is 'error', 'zero' or 'none', not {unconnected!r}")
         wanted: set[int] = set()
-        map_leaves(lambda name, source: wanted.add(self._wanted(name, source)), sources, "source")
+        map_leaves(lambda name, source: wanted.add(self._readable(name, source)), sources, "source")
         if create_graph and active_tape.get() is not self:
             raise TapeError(
                 "create_graph=True records the gradient on this tape: call it inside the "
@@ -334,14 +334,14 @@ class Tape:
         self.retains = retain
         gradients: dict[int, Any] = {}
         for target, seed in targets:
-            self._check_target(target)
+            slot = self._readable("this target", target)
             seed = _seed_for(target, seed)
             if not create_graph:
                 seed = as_operand(seed)
             elif not isinstance(seed, Tensor):
                 seed = Tensor(seed)
-            old = gradients.get(target.slot)
-            gradients[target.slot] = seed if old is None else old + seed
+            old = gradients.get(slot)
+            gradients[slot] = seed if old is None else old + seed
         found: dict[int, Any] = {}
         computed = {slot for slot in wanted or () if slot < LEAF}
         base, start, first, entries = self.base, self.start, self.first, self.entries
@@ -433,35 +433,20 @@ class Tape:
 
     # ---------------------------------------------------------------- what can go wrong
 
-    def _check_target(self, target: Tensor) -> None:
-        if not isinstance(target, Tensor):
-            raise TypeError(f"the target is a Tensor, not {type(target).__name__}")
-        if target.slot >= LEAF or self.start <= target.slot < self.mark():
-            return
-        if self.base <= target.slot < self.start:
-            raise self._consumed_error("this target")
-        if self._origin <= target.slot < self.base:
-            raise TapeError("this target was cut away from the tape: it is a constant now")
-        if tape_of(target.slot) is not None:
-            raise TapeError("this target was recorded on another tape: ask that one")
-        raise TapeError(no_history(target))
-
-    def _wanted(self, name: str, source: Tensor) -> int:
-        if not isinstance(source, Tensor):
-            raise TypeError(f"{name} is a {type(source).__name__}, not a Tensor")
-        slot = source.slot
+    def _readable(self, name: str, tensor: Tensor) -> int:
+        """The slot of a tensor whose history this tape can read, or of a leaf."""
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} is a {type(tensor).__name__}, not a Tensor")
+        slot = tensor.slot
         if slot >= LEAF or self.start <= slot < self.mark():
             return slot
         if self.base <= slot < self.start:
             raise self._consumed_error(name)
         if self._origin <= slot < self.base:
             raise TapeError(f"{name} was cut away from the tape: it is a constant now")
-        if slot == CONSTANT:
-            raise TapeError(
-                f"{name} is a constant: make it a leaf (requires_grad=True, or a Parameter), or "
-                "compute it inside the tape's `with` block"
-            )
-        raise TapeError(f"{name} was recorded on another tape and is a constant to this one")
+        if tape_of(slot) is not None:
+            raise TapeError(f"{name} was recorded on another tape and is a constant to this one")
+        raise TapeError(f"{name} {no_history(tensor)}")
 
     def _consumed_error(self, subject: str) -> TapeError:
         return TapeError(
@@ -620,7 +605,7 @@ def _saved_tensors(first: int, entry: Any) -> list[Any]:
     def wrapped(value: Any, name: str) -> Any:
         if name in operation.operands:
             return tensor(value, operands[operation.operands.index(name)])
-        if name == operation.variadic:
+        if name in operation.variadic:
             return tuple(map(tensor, value, operands[-len(value) :]))
         if name == "out" and type(value) is tuple:  # an operation's several results
             return tuple(Tensor(array, first + i) for i, array in enumerate(value))

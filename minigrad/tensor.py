@@ -284,7 +284,7 @@ class Tensor:
         """
         tape = tape_of(self.slot)
         if tape is None:
-            raise TapeError(no_history(self))
+            raise TapeError(f"this tensor {no_history(self)}")
         tape.backward(self, seed, retain=retain)
 
     # ---------------------------------------------------------------- operators
@@ -633,13 +633,13 @@ def describe(value: Any) -> str:
     return f"{value.shape} {value.dtype}" if arrays.is_array(value) else repr(value)
 
 
-def no_history(target: Tensor) -> str:
-    """Why ``target``, whose tape cannot be found, has no gradient."""
-    if target.slot >= LEAF:
-        return "this tensor is a leaf: nothing was computed from it yet"
-    if target.slot == CONSTANT:
+def no_history(tensor: Tensor) -> str:
+    """Why a tensor whose tape cannot be found has no gradient; a message begins with its name."""
+    if tensor.slot >= LEAF:
+        return "is a leaf: nothing was computed from it yet"
+    if tensor.slot == CONSTANT:
         return (
-            "nothing was recorded for this tensor: compute it inside `with mg.Tape() as tape:`, "
-            "from a Parameter or a tensor made with requires_grad=True"
+            "is a constant, nothing was recorded for it: compute it from a leaf (requires_grad="
+            "True, or a Parameter) inside `with mg.Tape() as tape:`, or make it a leaf"
         )
-    return "the tape that recorded this tensor is gone: keep it until the gradient is computed"
+    return "was recorded on a tape that is gone: keep it until the gradient is computed"
