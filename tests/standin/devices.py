@@ -43,12 +43,19 @@ def waits() -> Iterator[list[str]]:
 # Devices
 # --------------------------------------------------------------------------------------
 
-_thread = threading.local()
+
+class _Thread(threading.local):
+    """What each thread has of its own: the number of its current device."""
+
+    device = 0
+
+
+thread = _Thread()
 
 
 def current() -> int:
     """The number of the current device of this thread."""
-    return getattr(_thread, "device", 0)
+    return thread.device
 
 
 class Device:
@@ -63,7 +70,7 @@ class Device:
     def use(self) -> None:
         if not 0 <= self.id < COUNT:
             raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
-        _thread.device = self.id
+        thread.device = self.id
 
     def synchronize(self) -> None:
         wait("Device.synchronize")
@@ -74,7 +81,7 @@ class Device:
         return self
 
     def __exit__(self, *error: object) -> None:
-        _thread.device = self._before.pop()
+        thread.device = self._before.pop()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and self.id == other.id

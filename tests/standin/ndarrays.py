@@ -9,10 +9,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from standin.devices import Device, current, pool, wait
+from standin.devices import Device, current, pool, thread, wait
 from standin.offered import TABLE, checked, offered
 
 Host = np.ndarray[Any, Any]
+
+#: The operands that have a dtype, and those that take part in a ufunc.
+_TYPED = (np.ndarray, np.generic)
+_OPERANDS = (*_TYPED, int, float, complex)
 
 
 class ndarray:  # noqa: N801
@@ -245,7 +249,7 @@ class Capsule:
 def new(host: Any) -> ndarray:
     """An array with this content, which nothing else refers to, on the current device."""
     array = ndarray.__new__(ndarray)
-    array._hold(np.asarray(host), current(), None)
+    array._hold(np.asarray(host), thread.device, None)
     return array
 
 
@@ -304,7 +308,7 @@ def host_of(value: Any, found: list[ndarray]) -> Any:
 
 def here(array: ndarray) -> None:
     """Raise ``ValueError`` unless the array is on the current device."""
-    if array._device != current():
+    if array._device != thread.device:
         raise ValueError(
             f"The device where the array resides ({array._device}) is different from the current "
             f"device ({current()}). Peer access is unavailable between these devices."
@@ -365,8 +369,7 @@ def _product(a: Any, b: Any) -> Any:
 
 def _overrides(operand: Any) -> bool:
     """Whether an operand of another library has a say in what operators do with it."""
-    known = ndarray | np.ndarray | np.generic
-    return hasattr(operand, "__array_ufunc__") and not isinstance(operand, known)
+    return not isinstance(operand, (ndarray, *_TYPED)) and hasattr(operand, "__array_ufunc__")
 
 
 def _by_protocol(name: str, array: ndarray, other: Any) -> Any:
@@ -390,6 +393,7 @@ class ufunc:  # noqa: N801
         self.nin: int = known["nin"]
         self.nout: int = known["nout"]
         self.types: list[str] = known["types"]
+        self._numpys = getattr(np, name)
 
     def __call__(
         self,
@@ -405,29 +409,22 @@ class ufunc:  # noqa: N801
         found: list[ndarray] = []
         hosts = [host_of(x, found) for x in args]
         for host in hosts:
-            if not isinstance(host, np.ndarray | np.generic | int | float | complex):
+            if not isinstance(host, _OPERANDS):
                 raise TypeError(f"Unsupported type {type(host)}")
-        settings: dict[str, Any] = {"casting": casting}
-        if dtype is not None:
-            settings["dtype"] = dtype
-        if out is not None:
-            settings["out"] = host_of(out, found)
         result_type = self._result_type(hosts)
+        to = None if out is None else host_of(out, found)
         with np.errstate(all="ignore"):
-            result = getattr(np, self.__name__)(*hosts, **settings)
+            result = self._numpys(*hosts, out=to, dtype=dtype, casting=casting)
         if out is not None:
             return out
         if dtype is None and self.nout == 1 and result.dtype != result_type:
             result = result.astype(result_type)
-        return made(result, found)
+        return made(result, ())
 
     def _result_type(self, hosts: Sequence[Any]) -> np.dtype[Any]:
         """The type that CuPy's list of types gives; Python's numbers follow the others."""
-        strong = [x.dtype for x in hosts if isinstance(x, np.ndarray | np.generic)]
-        dtypes = [
-            x.dtype if isinstance(x, np.ndarray | np.generic) else np.result_type(*strong, x)
-            for x in hosts
-        ]
+        strong = [x.dtype for x in hosts if isinstance(x, _TYPED)]
+        dtypes = [x.dtype if isinstance(x, _TYPED) else np.result_type(*strong, x) for x in hosts]
         return _result_type(self, tuple(dtypes))
 
     def at(self, a: ndarray, indices: Any, b: Any = None) -> None:

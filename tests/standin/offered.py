@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,32 +27,8 @@ def checked(owner: str, name: str) -> Callable[..., None]:
     parameters = offered(owner, name)
     if parameters is None:
         raise AssertionError(f"the parameters of {owner}.{name} are not known")
-    signature = _signature(parameters)
-
-    def check(*args: Any, **settings: Any) -> None:
-        try:
-            signature.bind(*args, **settings)
-        except TypeError as error:
-            raise TypeError(f"{owner}.{name}: {error}") from None
-
+    # Python checks a call of a function of its own several times faster than a Signature does.
+    written = ", ".join(text + "None" if text.endswith("=") else text for text in parameters)
+    check: Callable[..., None] = eval(f"lambda {written}: None")
+    check.__qualname__ = f"{owner}.{name}"
     return check
-
-
-def _signature(parameters: Sequence[str]) -> inspect.Signature:
-    kind = inspect.Parameter
-    positional: Any = kind.POSITIONAL_OR_KEYWORD
-    made: list[inspect.Parameter] = []
-    for text in parameters:
-        name = text.strip("*=")
-        if text == "/":
-            made = [p.replace(kind=kind.POSITIONAL_ONLY) for p in made]
-        elif text == "*":
-            positional = kind.KEYWORD_ONLY
-        elif text.startswith("**"):
-            made.append(kind(name, kind.VAR_KEYWORD))
-        elif text.startswith("*"):
-            made.append(kind(name, kind.VAR_POSITIONAL))
-            positional = kind.KEYWORD_ONLY
-        else:
-            made.append(kind(name, positional, default=None if "=" in text else kind.empty))
-    return inspect.Signature(made)
