@@ -33,6 +33,12 @@ def cycle() -> None:
     parts.append(parts)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _what_other_tests_left_is_not_searched() -> None:
+    gc.collect()
+    gc.freeze()
+
+
 class TestNoLeak:
     def test_of_nothing(self) -> None:
         for _ in range(3):
@@ -91,7 +97,8 @@ class TestLeak:
 
     def test_of_plain_bytes(self) -> None:
         kept: list[bytes] = []
-        told = r"\+100,\d\d\d bytes of Python's own"
+        # Other threads, as those of a distributed run, free a little meanwhile.
+        told = r"\+(99,[5-9]|100,)\d+ bytes of Python's own"
         with pytest.raises(AssertionError, match=told), assert_no_leak():
             kept.append(bytes(100_000))
         with assert_no_leak(slack=200_000):

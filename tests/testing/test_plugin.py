@@ -134,6 +134,13 @@ def test_the_seed_of_a_failure_is_told_and_repeats_it(pytester: pytest.Pytester)
     assert drawn(run(pytester, DRAW)) != drawn(first)
 
 
+def test_a_distributed_run_tells_the_seed(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    first = run(pytester, DRAW, "-n", "1")
+    (told,) = [line for line in first.outlines if "--minigrad-seed=" in line]
+    assert drawn(run(pytester, DRAW, told.split()[-1])) == drawn(first)
+
+
 def test_the_seed_can_be_given(pytester: pytest.Pytester) -> None:
     source = """
         import numpy as np

@@ -28,7 +28,9 @@ LEFT_OUT = {
 FEW = ["tanh", "multiply", "sum", "reshape"]
 #: A program of few lines takes milliseconds, and there are many of them.
 MORE = 8 * settings().max_examples
-MANY = settings(max_examples=500, database=None, deadline=None)
+MANY = settings(
+    max_examples=500, database=None, deadline=None, phases=[Phase.generate, Phase.shrink]
+)
 
 x = mg.tensor([1.0, 2.0], dtype="float64", requires_grad=True)
 
