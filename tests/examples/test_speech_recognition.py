@@ -125,7 +125,8 @@ def test_spoken_digits_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[st
         datasets.spoken_digits()
     except datasets.DatasetUnavailableError as error:
         pytest.skip(str(error))
-    program.main(["--every", "400", "--strings", "200", "--folder", str(tmp_path)])
+    short = ["--updates", "600", "--every", "300", "--strings", "200"]
+    program.main([*short, "--folder", str(tmp_path)])
     found = re.search(r"held-out recordings +([\d.]+)%", capsys.readouterr().out)
     assert found is not None
     assert float(found[1]) <= 4
