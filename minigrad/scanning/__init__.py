@@ -9,6 +9,8 @@ the rest is a list of calls into arrays that were there before (:mod:`~minigrad.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from minigrad.arrays import Array, States, device_of, namespace, random_like, remembered_draws
@@ -20,6 +22,7 @@ from minigrad.scanning.playing import Plan, Workspace
 from minigrad.scanning.pool import set_workspace_limit
 from minigrad.scanning.recording import Recording, ScanError, Step, loop, record
 from minigrad.slots import LEAF, NOTHING, active_tape, debugging, tape_of
+from minigrad.tape import Tape
 from minigrad.tensor import Tensor, asarray, operations
 
 __all__ = ["ScanError", "plan", "scan", "set_workspace_limit"]
@@ -65,72 +68,73 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
     (tensor([1.  , 1.5 , 1.75], slot=0), tensor(2.))
     """
     xs, state = _tensors(xs), _tensors(state)
-    parts = leaves_of(xs)
+    parts, states = leaves_of(xs), leaves_of(state)
     time = _number_of_steps(parts)
     if debugging.get():
         return _in_python(step, state, xs, time, reverse)
-    outer = active_tape.get()
-    base = NOTHING if outer is None else outer.base
+
+    def recorded(t: int, state: Any) -> Recording:
+        return record(step, map_leaves(lambda name, x: Tensor(x.array[t, ...]), xs), state)
+
     order = range(time)[:: -1 if reverse else 1]
-
-    def x_at(t: int) -> Any:
-        return map_leaves(lambda name, part: Tensor(part.array[t, ...]), xs)
-
     with remembered_draws() as draws:
-        recording = record(step, x_at(order[0]), state)
-
-    def again() -> Recording:
-        return record(step, x_at(order[-1]), recording.new_state)
-
+        recording = recorded(order[0], state)
     program, outside = recording.program, recording.outside
-    states = leaves_of(state)
-    numbers = (*program.xs, *program.states, *program.outside)
-    inputs = [*zip(numbers, (*parts, *states, *outside), strict=True)]
-    wanted = frozenset([number for number, tensor in inputs if tensor.slot >= base])
-    array = parts[0].array
+    tape, array = active_tape.get(), parts[0].array
+    inputs = [*parts, *states, *outside]
+    base = NOTHING if tape is None else tape.base
+    wanted = frozenset(
+        [n for n, tensor in zip(program.given, inputs, strict=True) if tensor.slot >= base]
+    )
     workspace = pool.take(
-        recording, again, wanted or None, time, reverse, device_of(array), namespace(array)
+        recording,
+        lambda: recorded(order[-1], recording.new_state),  # on other values
+        wanted or None,
+        time,
+        reverse,
+        device_of(array),
+        namespace(array),
     )
     drawn = _draw(recording, draws, time, reverse, array)
-    ys, last = workspace.forward(
-        [part.array for part in parts],
-        drawn,
-        [part.array for part in states],
-        [tensor.array for tensor in outside],
-    )
+    ys, last = workspace.forward(_arrays(parts), drawn, _arrays(states), _arrays(outside))
     results = list(map(Tensor, (*ys, *last)))
-    if outer is None or not wanted:
+    if tape is None or not wanted:
         pool.give_back(workspace)
     else:
-        program = workspace.plan.program
-        on_tape = [i for i, seed in enumerate(program.seeds) if seed is not None]
-        operands: dict[int, Operand] = {}
-        values: dict[int, list[int]] = {}
-        # Those of the plan, which has the same inputs in the same order.
-        numbers = (*program.xs, *program.states, *program.outside)
-        for number, (_, tensor) in zip(numbers, inputs, strict=False):
-            if tensor.slot >= base:
-                array = tensor.array if tensor.slot >= LEAF else None
-                operands[tensor.slot] = Operand(tensor.shape, tensor.dtype, array)
-                values.setdefault(tensor.slot, []).append(number)
         name = getattr(step, "__name__", type(step).__name__)
-        replay = Replay(
-            lambda: loop(recording.program, parts, drawn, states, outside, reverse),
-            on_tape,
-            name,
-            operands,
-            {},
-            outer.mark(),
-        )
-        run = _Run(workspace, replay, list(values.values()), len(ys))
-        arrays = tuple([results[i].array for i in on_tape])
-        recorded = finished(
-            _scan.primitive, list(operands), list(operands.values()), {"run": run}, arrays
-        )
-        for i, tensor in zip(on_tape, recorded, strict=True):
-            results[i] = tensor
+        again = partial(loop, program, parts, drawn, states, outside, reverse)
+        results = _entered(tape, workspace, name, again, inputs, results)
     made = iter(results)
     return map_leaves(lambda name, part: next(made), (recording.y, recording.new_state))
+
+
+def _entered(
+    tape: Tape,
+    workspace: Workspace,
+    name: str,
+    again: Callable[[], list[Tensor]],
+    inputs: list[Tensor],
+    results: list[Tensor],
+) -> list[Tensor]:
+    """The results, those that have a gradient as results of one entry on the tape."""
+    program = workspace.plan.program
+    differentiable = [i for i, seed in enumerate(program.seeds) if seed is not None]
+    operands: dict[int, Operand] = {}
+    numbers: dict[int, list[int]] = {}
+    # The rules may have added to what the program is given.
+    for number, tensor in zip(program.given, inputs, strict=False):
+        if tensor.slot >= tape.base:
+            array = tensor.array if tensor.slot >= LEAF else None
+            operands[tensor.slot] = Operand(tensor.shape, tensor.dtype, array)
+            numbers.setdefault(tensor.slot, []).append(number)
+    replay = Replay(again, differentiable, name, operands, {}, tape.mark())
+    run = _Run(workspace, replay, list(numbers.values()), len(program.ys))
+    arrays = tuple([results[i].array for i in differentiable])
+    recorded = finished(
+        _scan.primitive, list(operands), list(operands.values()), {"run": run}, arrays
+    )
+    on_tape = dict(zip(differentiable, recorded, strict=True))
+    return [on_tape.get(i, result) for i, result in enumerate(results)]
 
 
 def plan(step: Step, state: Any, xs: Any) -> Plan:
@@ -161,8 +165,7 @@ def plan(step: Step, state: Any, xs: Any) -> Plan:
     xs, state = _tensors(xs), _tensors(state)
     recording = record(step, map_leaves(lambda name, part: part[0], xs), state)
     program = recording.program
-    numbers = (*program.xs, *program.outside)
-    wanted = frozenset([n for n in numbers if program.kinds[n].dtype.kind == "f"])
+    wanted = frozenset([n for n in program.given if program.kinds[n].dtype.kind == "f"])
     device = device_of(leaves_of(xs)[0].array)
     return pool.planned(recording, recording, wanted, device)
 
@@ -234,6 +237,10 @@ def _in_python(step: Step, state: Any, xs: Any, time: int, reverse: bool) -> tup
 
 def _tensors(tree: Any) -> Any:
     return map_leaves(lambda name, part: part if isinstance(part, Tensor) else asarray(part), tree)
+
+
+def _arrays(tensors: list[Tensor]) -> list[Array]:
+    return [tensor.array for tensor in tensors]
 
 
 def _number_of_steps(xs: list[Tensor]) -> int:

@@ -109,6 +109,11 @@ class Program:
         self.kinds.append(Kind(tuple(shape), dtype))
         return len(self.kinds) - 1
 
+    @property
+    def given(self) -> list[int]:
+        """What may have a gradient: xs, states, and what comes from outside."""
+        return [*self.xs, *self.states, *self.outside]
+
     def seeds_of_states(self) -> dict[int, int]:
         """The seeds of the states through which a gradient flows from step to step."""
         pairs = zip(self.states, self.seeds[len(self.ys) :], strict=False)  # none: no seeds
