@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from os import environ
 from typing import Any, TypeAlias
 
 import numpy
@@ -350,6 +351,24 @@ def add_at(target: Array, index: Any, values: Array) -> None:
             target.reshape(len(target), -1)[positions[starts]] += sums
     else:
         library.add.at(target, index, values)
+
+
+def small_products_are_fast() -> bool:
+    """Whether NumPy multiplies small matrices faster than large ones: on one thread, with AVX-512.
+
+    Its OpenBLAS has other code for them then. On several threads large ones are as fast.
+    """
+    config: Any = numpy.show_config(mode="dicts")
+    openblas = "openblas" in config["Build Dependencies"]["blas"]["name"]
+    avx512 = {"X86_V4", "AVX512_SKX"}.intersection(config["SIMD Extensions"]["found"])
+    if not openblas or not avx512:
+        return False
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "1" in (environ.get("OPENBLAS_NUM_THREADS"), environ.get("OMP_NUM_THREADS"))
+    libraries = [each for each in threadpool_info() if each["internal_api"] == "openblas"]
+    return all([each["num_threads"] == 1 for each in libraries])
 
 
 def check_positions(positions: Array, length: int, what: str) -> None:

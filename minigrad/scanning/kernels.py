@@ -40,6 +40,13 @@ def squash(z: TensorLike, scale: TensorLike, shift: TensorLike, /) -> Tensor:
 squash.rules(z=lambda g, scale, shift, out: g * (ops.square(scale) - ops.square(out - shift)))
 SQUASH: Final = squash.primitive
 
+
+@Primitive
+def matmul_in_blocks(x: Any, blocks: Any, /, count: int) -> Any:
+    """x W,  where W is given as blocks of its columns, (count, rows, columns of a block)."""
+    return (x @ blocks).swapaxes(0, 1).reshape(len(x), -1)
+
+
 #: What stands where a value has to be in two places.
 COPY: Final = Primitive(lambda x, /: x.copy())
 COPY.name = "copy"
@@ -71,6 +78,16 @@ SQUASHING: Final = {SIGMOID: 0.5, TANH: 1.0}
 
 #: Stands for the array that is computed into, among a function's arguments.
 OUT: Final = Ref(-1)
+
+
+class OutInBlocks(NamedTuple):
+    """Stands for the same, as so many blocks of its columns."""
+
+    blocks: int
+
+    def of(self, array: Array) -> Array:
+        """(rows, columns) -> (count, rows, columns of a block), without copying"""
+        return array.reshape(len(array), self.blocks, -1).swapaxes(0, 1)
 
 
 # --------------------------------------------------------------------------------------
@@ -158,6 +175,8 @@ def calls(instruction: Instruction, xp: Any) -> list[tuple[Callable[..., Any], t
         return [(_ufunc(xp, UFUNCS[primitive]), (*operands, OUT))]
     if primitive is MATMUL:
         return [(_ufunc(xp, "matmul"), (*operands, OUT))]
+    if primitive is matmul_in_blocks:
+        return [(xp.matmul, (*operands, OutInBlocks(instruction.settings["count"])))]
     x = operands[0]
     if primitive is SIGMOID:  # tanh(x/2)/2 + 1/2
         return [
@@ -219,6 +238,23 @@ def _forward(instruction: Instruction) -> Callable[..., None]:
             out[...] = result
 
     return compute
+
+
+#: Of so many multiplications OpenBLAS with AVX-512 computes a product without copying its
+#: operands into another order first; those of a step would be copied at every step.
+_WITHOUT_COPIES = 10**6
+
+
+def blocks(rows: int, inner: int, columns: int) -> int:
+    """Into how many blocks of columns to cut the right side of a product that is computed often.
+
+    As wide as it goes without copies, up to 80 columns, and rather a multiple of 16.
+    """
+    widest = min(80, _WITHOUT_COPIES // (rows * inner))
+    widths = [width for width in range(13, widest + 1) if columns % width == 0]
+    if rows == 1 or rows * inner * columns <= _WITHOUT_COPIES or not widths:
+        return 1
+    return columns // max(widths, key=lambda width: (width % 16 == 0, width))
 
 
 # --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from minigrad.arrays import Array
 from minigrad.ops.axes import span
 from minigrad.scanning import kernels
-from minigrad.scanning.kernels import OUT, Steps
+from minigrad.scanning.kernels import OUT, OutInBlocks, Steps
 from minigrad.scanning.program import Instruction, Kind, Ref
 
 #: A function and its arguments.
@@ -257,7 +257,14 @@ class Loop:
             return
         out = outs[0] if len(outs) == 1 else [*zip(*outs, strict=True)]
         for function, arguments in kernels.calls(instruction, xp):
-            columns = [out if each is OUT else self._column(each) for each in arguments]
+            columns = [
+                out
+                if each is OUT
+                else map(each.of, out)
+                if isinstance(each, OutInBlocks)
+                else self._column(each)
+                for each in arguments
+            ]
             yield zip(repeat(function, self._time), zip(*columns, strict=False), strict=True)
 
     def _parts_to_copy(

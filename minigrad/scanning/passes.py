@@ -464,6 +464,38 @@ def stages(
     return Stages(once, before, loop, after)
 
 
+def with_products_in_blocks(found: Stages, kinds: list[Kind], timed: set[int]) -> Stages:
+    """Stages whose loop multiplies by blocks of a matrix that is the same at all steps.
+
+    See :func:`minigrad.scanning.kernels.blocks`; new values are added to ``kinds``.
+    """
+    once, loop = [*found.once], []
+    cut: dict[int, Ref] = {}
+    for each in found.loop:
+        count = 1
+        if each.primitive is kernels.MATMUL and each.operands[1].number not in timed:
+            x, matrix = each.operands
+            shapes, dtype = [kinds[n].shape for n in each.reads], kinds[matrix.number].dtype
+            if [len(shape) for shape in shapes] == [2, 2] and dtype in ("float32", "float64"):
+                (rows, inner), (_, columns) = shapes
+                count = kernels.blocks(rows, inner, columns)
+        if count == 1:
+            loop.append(each)
+            continue
+        if matrix.number not in cut:
+            shape = inner, count, columns // count
+            kinds += [Kind(shape, dtype), Kind((count, inner, columns // count), dtype)]
+            apart, number = Ref(len(kinds) - 2), len(kinds) - 1
+            once += [
+                Instruction(kernels.RESHAPE, (matrix,), {"shape": shape}, (apart.number,)),
+                Instruction(kernels.TRANSPOSE, (apart,), {"axes": (1, 0, 2)}, (number,)),
+            ]
+            cut[matrix.number] = Ref(number)
+        settings, operands = {"count": count}, (x, cut[matrix.number])
+        loop.append(Instruction(kernels.matmul_in_blocks, operands, settings, each.results))
+    return found._replace(once=once, loop=loop)
+
+
 def read_by(instructions: Iterable[Instruction]) -> set[int]:
     """The values that instructions read."""
     return {number for each in instructions for number in each.reads}

@@ -18,6 +18,7 @@ from minigrad.scanning.passes import (
     read_by,
     ready_to_play,
     stages,
+    with_products_in_blocks,
 )
 from minigrad.scanning.program import Instruction, Kind, Program, Ref
 
@@ -45,9 +46,12 @@ class Plan:
         states: pairs of what a step is given and leaves.
         seeds: the same of the gradients, from the last step to the first.
         saved: the forward values that the backward pass reads.
+
+    ``in_blocks`` is for a library in which small products are the faster ones.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, in_blocks: bool) -> None:
+        self._in_blocks = in_blocks
         sizes = [prod(program.kinds[number].shape) for number in program.states]
         self._small = max(sizes, default=0) < LARGE
         self.program = program = ready_to_play(program, with_factors_outside=self._small)
@@ -63,8 +67,8 @@ class Plan:
         self.saved: set[int] = set()
         self.backward = self._backward(steps, rules) if program.seeds else None
         needed = [*program.ys, *self.saved]
-        self.forward = stages(
-            steps, self.is_view, lambda each: False, given, program.states, left, needed
+        self.forward = self._cut(
+            stages(steps, self.is_view, lambda each: False, given, program.states, left, needed)
         )
 
     def _backward(self, steps: list[Instruction], rules: list[Instruction]) -> Stages:
@@ -78,8 +82,8 @@ class Plan:
         given = self.timed | seeds.difference(old)
         self.timed |= changing(rules, self.timed | seeds)
         wanted = [g for n, g in program.gradients.items() if n not in through]
-        found = stages(rules, self.is_view, self._is_cheap, given, old, left, wanted)
-        made = {n for each in rules for n in each.results} | seeds
+        found = self._cut(stages(rules, self.is_view, self._is_cheap, given, old, left, wanted))
+        made = {n for each in chain(rules, *found) for n in each.results} | seeds
         self.saved = (read_by(chain(*found)) | set(wanted)) - made
         return found
 
@@ -91,6 +95,9 @@ class Plan:
                     lines.append(f"{name}, {STAGES[stage]}:")
                     lines += [f"    {each}" for each in instructions]
         return "\n".join([*lines, *self.program.outputs()])
+
+    def _cut(self, found: Stages) -> Stages:
+        return with_products_in_blocks(found, self.kinds, self.timed) if self._in_blocks else found
 
     def is_view(self, instruction: Instruction) -> bool:
         """Whether it computes nothing."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from threading import RLock
 from typing import Any
 
-from minigrad.arrays import Array, make_array
+from minigrad.arrays import Array, make_array, small_products_are_fast
 from minigrad.scanning.passes import prepared
 from minigrad.scanning.playing import Plan, Workspace
 from minigrad.scanning.recording import Recording, check_repeatable, differentiated
@@ -98,7 +98,7 @@ def planned(
     program = prepared(recording.program, constant)
     if wanted is not None:
         program = differentiated(program, (recording.arrays, other.arrays), wanted)
-    return Plan(program)
+    return Plan(program, device == "cpu" and small_products_are_fast())
 
 
 def give_back(workspace: Workspace) -> None:
