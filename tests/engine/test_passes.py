@@ -3,6 +3,8 @@ of them keep what any step computes."""
 
 from __future__ import annotations
 
+import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any
@@ -10,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
 from random_steps import Case, Step, gated_steps, leaf, steps_of_any_operations
 from transfer import on_device, to_host
 
 import minigrad as mg
-from minigrad import Tensor
+import minigrad_rnn as rnn
+from minigrad import Tensor, scanning
+from minigrad.arrays import small_products_are_fast
 from minigrad.containers import map_leaves
-from minigrad.scanning import kernels, passes
+from minigrad.scanning import kernels, passes, pool
 from minigrad.scanning.passes import Stages, changing, prepared, ready_to_play, stages
 from minigrad.scanning.program import Instruction, Kind, Program
 from minigrad.scanning.recording import Recording, differentiated, record
@@ -879,6 +884,145 @@ def test_a_copy_is_made_in_the_loop_and_what_nobody_wants_nowhere() -> None:
     program = recorded(lambda x, h: (mg.tanh(h), x.detach()))
     assert_stages(staged(program, wanted=[]), "loop: #3 = copy(#0 detached)")
     assert_stages(staged(program), "loop: #3 = copy(#0 detached)\nafter: #2 = tanh(#1)")
+
+
+# -------------------------------------------------------------------------- products in blocks
+
+wide = leaf(192, 768, seed=7)
+many, many_more = leaf(32, 192, seed=8), leaf(32, 768, seed=9)
+
+
+def in_blocks(step: Step, x: Tensor, h: Tensor) -> tuple[Stages, list[Kind]]:
+    program = recorded(step, x, h)
+    timed = changing(program.instructions, [*program.xs, *program.states])
+    kinds = [*program.kinds]
+    return passes.with_products_in_blocks(staged(program), kinds, timed), kinds
+
+
+def test_a_product_of_a_step_is_cut_into_blocks_of_columns() -> None:
+    found, kinds = in_blocks(lambda x, h: ((), (x + h @ wide) @ wide.T), many_more, many)
+    assert_stages(
+        found,
+        """
+        once: #5 = transpose(#2, axes=None)
+        once: #7 = reshape(#2, shape=(192, 12, 64))
+        once: #8 = transpose(#7, axes=(1, 0, 2))
+        once: #9 = reshape(#5, shape=(768, 6, 32))
+        once: #10 = transpose(#9, axes=(1, 0, 2))
+        loop: #3 = matmul_in_blocks(#1, #8, count=12)
+        loop: #4 = add(#0, #3)
+        loop: #6 = matmul_in_blocks(#4, #10, count=6)
+        """,
+    )
+    assert [kinds[n].shape for n in (7, 8, 10)] == [(192, 12, 64), (12, 192, 64), (6, 768, 32)]
+
+
+def test_a_matrix_that_is_read_twice_is_cut_once() -> None:
+    found, _ = in_blocks(lambda x, h: ((), (h @ wide + (2.0 * h) @ wide)[:, :192]), many, many)
+    assert [each.primitive.name for each in found.once] == ["reshape", "transpose"]
+    assert [each.primitive.name for each in found.loop].count("matmul_in_blocks") == 2
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x, h: ((), (h @ (x.T @ x @ wide))[:, :192]),  # changes with time
+        lambda x, h: ((), (h @ (wide * h.sum()))[:, :192]),  # is made in the loop
+        lambda x, h: ((), (h[:4] @ wide[:, :100]).sum() + h),  # is small
+        lambda x, h: ((), (h[:1] @ wide)[:, :192] + h),  # a single row
+        lambda x, h: ((), (h[None] @ wide)[0, :, :192]),  # a batch of matrices
+        lambda x, h: ((), (h @ wide[:, 0]).sum() + h),  # a vector
+        lambda x, h: ((), (h @ wide[:, :751])[:, :192]),  # no blocks of one width
+        lambda x, h: (x @ wide, h),  # for all steps at once
+    ],
+)
+def test_these_products_are_not_cut(step: Step) -> None:
+    found, kinds = in_blocks(step, many, many)
+    assert not [e for e in found.loop if e.primitive is kernels.matmul_in_blocks]
+    assert len(kinds) == len(recorded(step, many, many).kinds)
+
+
+@given(rows=st.integers(1, 300), inner=st.integers(1, 3000), columns=st.integers(1, 6000))
+def test_blocks_are_as_small_as_can_be_computed_without_copies(
+    rows: int, inner: int, columns: int
+) -> None:
+    count = kernels.blocks(rows, inner, columns)
+    assert columns % count == 0
+    if count > 1:
+        assert 13 <= columns // count <= 80
+        assert rows * inner * columns // count <= 10**6 < rows * inner * columns
+
+
+@pytest.mark.host
+def test_products_in_blocks_are_products(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    cell = rnn.LSTMCell(5, 80, dtype="float64", rng=0)
+    xs = mg.tensor(rng.normal(size=(4, 70, 5)), requires_grad=True)
+    state = cell.initial_state(70)
+    found = []
+    for fast in (True, False):
+        monkeypatch.setattr(pool, "small_products_are_fast", lambda fast=fast: fast)
+        monkeypatch.setattr(pool, "_plans", OrderedDict())
+        monkeypatch.setattr(pool, "_free", OrderedDict())
+        assert ("matmul_in_blocks" in str(scanning.plan(cell, state, xs))) is fast
+        monkeypatch.setattr(pool, "_plans", OrderedDict())
+        with mg.Tape() as tape:
+            ys, last = mg.scan(cell, state, xs)
+            loss = (ys * ys).sum() + last[1].sum()
+        found.append([ys, *tape.gradient(loss, [xs, *cell.parameters()])])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12, atol=1e-12)
+
+
+OPENBLAS = {"internal_api": "openblas", "num_threads": 1}
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    ("name", "features", "libraries", "fast"),
+    [
+        ("scipy-openblas", ["X86_V3", "X86_V4"], [OPENBLAS, {"internal_api": "openmp"}], True),
+        ("openblas", ["AVX2", "AVX512_SKX"], [OPENBLAS], True),
+        ("scipy-openblas", ["X86_V3"], [OPENBLAS], False),
+        ("mkl", ["X86_V4"], [OPENBLAS], False),
+        ("scipy-openblas", ["X86_V4"], [OPENBLAS, OPENBLAS | {"num_threads": 2}], False),
+    ],
+)
+def test_small_products_are_fast_on_one_thread_of_openblas_with_avx512(
+    name: str,
+    features: list[str],
+    libraries: list[dict[str, Any]],
+    fast: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import threadpoolctl
+
+    config = {
+        "Build Dependencies": {"blas": {"name": name}},
+        "SIMD Extensions": {"found": features},
+    }
+    monkeypatch.setattr(np, "show_config", lambda mode: config)
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: libraries)
+    assert small_products_are_fast() is fast
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(("threads", "fast"), [("1", True), ("2", False), (None, False)])
+def test_without_threadpoolctl_the_environment_says_how_many_threads_there_are(
+    threads: str | None, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {
+        "Build Dependencies": {"blas": {"name": "scipy-openblas"}},
+        "SIMD Extensions": {"found": ["X86_V4"]},
+    }
+    monkeypatch.setattr(np, "show_config", lambda mode: config)
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if threads:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+    assert small_products_are_fast() is fast
 
 
 def test_what_changes_is_what_is_given_and_what_is_made_of_it() -> None:
