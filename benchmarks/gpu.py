@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import machine
 
 import minigrad as mg
 
@@ -26,7 +24,6 @@ Row = dict[str, Any]
 #: Yields its rows; fewer of them, and smaller ones, if the run is to be quick.
 Section = Callable[[bool], Iterator[Row]]
 
-ROOT = Path(__file__).parent.parent
 #: What a program returns if there is no GPU.
 NO_GPU = 2
 
@@ -48,36 +45,17 @@ def about() -> dict[str, Any]:
     runtime = cupy.cuda.runtime
     properties = runtime.getDeviceProperties(cupy.cuda.Device().id)
     return {
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": output("git", "describe", "--always", "--dirty"),
+        **machine.about(),
         "device": properties["name"].decode(),
         "compute capability": cupy.cuda.Device().compute_capability,
         "bytes of memory": properties["totalGlobalMem"],
-        "driver": output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+        "driver": machine.output(
+            "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
+        ),
         "CUDA of the driver": _of_cuda(runtime.driverGetVersion()),
         "CUDA of the runtime": _of_cuda(runtime.runtimeGetVersion()),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
         "cupy": cupy.__version__,
-        **{name: installed(name) for name in ("numpy", "torch")},
     }
-
-
-def installed(distribution: str) -> str | None:
-    """The version of a distribution, or ``None``."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def output(*command: str) -> str | None:
-    """The first line that a command prints, or ``None`` where there is no such command."""
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return run.stdout.partition("\n")[0]
 
 
 def _of_cuda(number: int) -> str:

@@ -26,7 +26,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from gpu import ROOT, Row, Run, main, torch_on_a_gpu, waited_for
+from gpu import Row, Run, main, torch_on_a_gpu, waited_for
+from machine import ROOT
 from overhead import OPERATIONS, SHAPES, by_hand, chain, with_minigrad, with_torch
 from recurrent import medians
 

@@ -32,6 +32,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import gpu
+import machine
 
 #: So long before its limit of time a part is asked to end, and to write what it has.
 GRACE = 5.0
@@ -143,7 +144,7 @@ def finish(part: Part, report: Path) -> tuple[str, str]:
     """How a part ended, and all that it printed."""
     process = subprocess.Popen(
         [sys.executable, *part.arguments, part.option, str(report)],
-        cwd=gpu.ROOT,
+        cwd=machine.ROOT,
         env={**os.environ, **part.environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str] | None = None, parts: Mapping[str, Part] = PAR
 def default_path(about: Mapping[str, Any]) -> Path:
     """The file that is committed: named by the date and the device."""
     device = re.sub(r"\W+", "-", about["device"].lower())
-    return gpu.ROOT / "benchmarks" / "results" / f"{about['date']}-{device}.json"
+    return machine.ROOT / "benchmarks" / "results" / f"{about['date']}-{device}.json"
 
 
 if __name__ == "__main__":

@@ -11,16 +11,19 @@ slower); the figures are medians of wall time per operation of the forward pass.
 
 from __future__ import annotations
 
+import argparse
 import gc
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
+import machine
 import numpy as np
 
 import minigrad as mg
@@ -166,6 +169,10 @@ def compare(programs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, f
 
 def main() -> None:
     """Print microseconds per operation, and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    path = parser.parse_args().json
+    results: list[dict[str, Any]] = []
     rng = np.random.default_rng(0)
     gc.disable()
     for rows, columns in SHAPES:
@@ -178,8 +185,11 @@ def main() -> None:
             figures = compare({name: run for name, run in runs.items() if run}, repeats)
             print(f"({rows}, {columns}) float32, {word} order, us per operation:")
             mine = figures["minigrad"]
+            results.append({"shape": [rows, columns], "order": word, "microseconds": figures})
             for name, figure in figures.items():
                 print(f"  {name:<14} {figure:8.2f}   minigrad takes {mine / figure:5.2f} of it")
+    if path:
+        machine.write(path, {"results": results})
 
 
 if __name__ == "__main__":

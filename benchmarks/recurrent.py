@@ -16,9 +16,7 @@ the peak of forward and backward, over what the tape holds between the two.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -32,6 +30,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = str(THREADS)
 os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={str(THREADS > 1).lower()}"
 
+import machine
 import numpy as np
 
 import minigrad as mg
@@ -478,17 +477,7 @@ def compare(options: argparse.Namespace) -> None:
     if options.plot:
         draw(results, options.plot)
     if options.json:
-        import torch
-
-        about = {
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "threads": THREADS,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "torch": torch.__version__,
-        }
-        options.json.write_text(json.dumps({**about, "results": results}, indent=1) + "\n")
+        machine.write(options.json, {"threads": THREADS, "results": results})
 
 
 MEAN = ("C2", "C3", "C4", "C5", "C6", "C7")

@@ -12,13 +12,13 @@ thread. The parts are tried at the sizes of this model, of a large one, and of m
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from recurrent import THREADS, Run, medians  # before NumPy, whose number of threads it sets
 
 # isort: split
+import machine
 import numpy as np
 
 import minigrad as mg
@@ -228,7 +228,7 @@ def main() -> None:
         a, b = found[name].values()
         print(f"| {name} | {1e3 * a:.3f} | {1e3 * b:.3f} | {a / b:.2f} |", flush=True)
     if options.json:
-        options.json.write_text(json.dumps({"whole": whole, "parts": found}, indent=1) + "\n")
+        machine.write(options.json, {"threads": THREADS, "whole": whole, "parts": found})
 
 
 if __name__ == "__main__":

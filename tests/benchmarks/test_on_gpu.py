@@ -10,6 +10,7 @@ from typing import Any
 import gpu
 import gpu_launches
 import gpu_recurrent
+import machine
 import on_gpu
 import pytest
 from recurrent import Configuration
@@ -134,13 +135,13 @@ def test_the_parts_take_less_than_eight_minutes_and_run_what_there_is() -> None:
         paths = [a.removeprefix("--ignore=") for a in part.arguments if "/" in a]
         assert paths
         for path in paths:
-            assert (gpu.ROOT / path).exists(), path
+            assert (machine.ROOT / path).exists(), path
 
 
 def test_results_are_named_by_date_and_device() -> None:
     path = on_gpu.default_path({"date": "2026-11-25", "device": "NVIDIA H100 80GB HBM3"})
     assert path.name == "2026-11-25-nvidia-h100-80gb-hbm3.json"
-    assert path.parent == gpu.ROOT / "benchmarks" / "results"
+    assert path.parent == machine.ROOT / "benchmarks" / "results"
 
 
 @pytest.mark.parametrize(
