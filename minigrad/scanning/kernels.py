@@ -42,9 +42,10 @@ SQUASH: Final = squash.primitive
 
 
 @Primitive
-def matmul_in_blocks(x: Any, blocks: Any, /, count: int) -> Any:
-    """x W,  where W is given as blocks of its columns, (count, rows, columns of a block)."""
-    return (x @ blocks).swapaxes(0, 1).reshape(len(x), -1)
+def matmul_in_blocks(x: Any, blocks: Any, /, rows: int, columns: int) -> Any:
+    """x W  by blocks of so many rows of x and columns of W, (count, 1, rows of W, columns)."""
+    parts = _blocks_of_rows(rows)(x) @ blocks
+    return parts.transpose(1, 2, 0, 3).reshape(len(x), -1)
 
 
 #: What stands where a value has to be in two places.
@@ -80,14 +81,11 @@ SQUASHING: Final = {SIGMOID: 0.5, TANH: 1.0}
 OUT: Final = Ref(-1)
 
 
-class OutInBlocks(NamedTuple):
-    """Stands for the same, as so many blocks of its columns."""
+class Seen(NamedTuple):
+    """Stands for an operand, or OUT, that is looked at in another way."""
 
-    blocks: int
-
-    def of(self, array: Array) -> Array:
-        """(rows, columns) -> (count, rows, columns of a block), without copying"""
-        return array.reshape(len(array), self.blocks, -1).swapaxes(0, 1)
+    operand: Ref
+    view: Callable[[Array], Array]
 
 
 # --------------------------------------------------------------------------------------
@@ -176,7 +174,10 @@ def calls(instruction: Instruction, xp: Any) -> list[tuple[Callable[..., Any], t
     if primitive is MATMUL:
         return [(_ufunc(xp, "matmul"), (*operands, OUT))]
     if primitive is matmul_in_blocks:
-        return [(xp.matmul, (*operands, OutInBlocks(instruction.settings["count"])))]
+        x, blocks = operands
+        rows, columns = instruction.settings["rows"], instruction.settings["columns"]
+        out = Seen(OUT, lambda array: _blocks(array, rows, columns))
+        return [(xp.matmul, (Seen(x, _blocks_of_rows(rows)), blocks, out))]
     x = operands[0]
     if primitive is SIGMOID:  # tanh(x/2)/2 + 1/2
         return [
@@ -245,16 +246,31 @@ def _forward(instruction: Instruction) -> Callable[..., None]:
 _WITHOUT_COPIES = 10**6
 
 
-def blocks(rows: int, inner: int, columns: int) -> int:
-    """Into how many blocks of columns to cut the right side of a product that is computed often.
+def size_of_blocks(rows: int, inner: int, columns: int) -> tuple[int, int] | None:
+    """The rows and columns of blocks of a product that are computed without copies.
 
-    As wide as it goes without copies, up to 80 columns, and rather a multiple of 16.
+    ``None`` if the whole is, or if there are no blocks of a size that OpenBLAS is good at: some
+    rows, and columns by the 32, or else many.
     """
-    widest = min(80, _WITHOUT_COPIES // (rows * inner))
-    widths = [width for width in range(13, widest + 1) if columns % width == 0]
-    if rows == 1 or rows * inner * columns <= _WITHOUT_COPIES or not widths:
-        return 1
-    return columns // max(widths, key=lambda width: (width % 16 == 0, width))
+    if rows == 1 or rows * inner * columns <= _WITHOUT_COPIES:
+        return None
+    sizes = []
+    for width in [w for w in range(16, 81) if columns % w == 0 and (w % 16 == 0 or w >= 64)]:
+        heights = [h for h in range(1, rows + 1) if rows % h == 0]
+        height = max([h for h in heights if h * inner * width <= _WITHOUT_COPIES], default=0)
+        if height >= min(rows, 4):
+            sizes.append((height, width))
+    return max(sizes, key=lambda size: (size[1] % 32 == 0, size[0] >= 8, size[1]), default=None)
+
+
+def _blocks_of_rows(rows: int) -> Callable[[Array], Array]:
+    return lambda array: array.reshape(-1, rows, array.shape[1])
+
+
+def _blocks(array: Array, rows: int, columns: int) -> Array:
+    """An array as  (its columns / columns, its rows / rows, rows, columns),  without copying."""
+    high, wide = array.shape
+    return array.reshape(high // rows, rows, wide // columns, columns).transpose(2, 0, 1, 3)
 
 
 # --------------------------------------------------------------------------------------

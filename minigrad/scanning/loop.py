@@ -17,7 +17,7 @@ from typing import Any, Literal
 from minigrad.arrays import Array
 from minigrad.ops.axes import span
 from minigrad.scanning import kernels
-from minigrad.scanning.kernels import OUT, OutInBlocks, Steps
+from minigrad.scanning.kernels import OUT, Seen, Steps
 from minigrad.scanning.program import Instruction, Kind, Ref
 
 #: A function and its arguments.
@@ -257,15 +257,14 @@ class Loop:
             return
         out = outs[0] if len(outs) == 1 else [*zip(*outs, strict=True)]
         for function, arguments in kernels.calls(instruction, xp):
-            columns = [
-                out
-                if each is OUT
-                else map(each.of, out)
-                if isinstance(each, OutInBlocks)
-                else self._column(each)
-                for each in arguments
-            ]
+            columns = [self._argument(each, out) for each in arguments]
             yield zip(repeat(function, self._time), zip(*columns, strict=False), strict=True)
+
+    def _argument(self, argument: Any, out: Sequence[Any]) -> Iterable[Any]:
+        """What a function is given at all steps, where ``out`` is what it computes into."""
+        if isinstance(argument, Seen):
+            return map(argument.view, self._argument(argument.operand, out))
+        return out if argument is OUT else self._column(argument)
 
     def _parts_to_copy(
         self, whole: Instruction, place: _Place, outs: list[Array]

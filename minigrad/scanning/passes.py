@@ -465,33 +465,34 @@ def stages(
 
 
 def with_products_in_blocks(found: Stages, kinds: list[Kind], timed: set[int]) -> Stages:
-    """Stages whose loop multiplies by blocks of a matrix that is the same at all steps.
+    """Stages whose loop multiplies by a matrix that is the same at all steps block by block.
 
-    See :func:`minigrad.scanning.kernels.blocks`; new values are added to ``kinds``.
+    See :func:`minigrad.scanning.kernels.size_of_blocks`; new values are added to ``kinds``.
     """
     once, loop = [*found.once], []
-    cut: dict[int, Ref] = {}
+    cut: dict[Any, Ref] = {}
     for each in found.loop:
-        count = 1
+        size = None
         if each.primitive is kernels.MATMUL and each.operands[1].number not in timed:
             x, matrix = each.operands
             shapes, dtype = [kinds[n].shape for n in each.reads], kinds[matrix.number].dtype
             if [len(shape) for shape in shapes] == [2, 2] and dtype in ("float32", "float64"):
-                (rows, inner), (_, columns) = shapes
-                count = kernels.blocks(rows, inner, columns)
-        if count == 1:
+                inner, columns = shapes[1]
+                size = kernels.size_of_blocks(shapes[0][0], inner, columns)
+        if size is None:
             loop.append(each)
             continue
-        if matrix.number not in cut:
-            shape = inner, count, columns // count
-            kinds += [Kind(shape, dtype), Kind((count, inner, columns // count), dtype)]
-            apart, number = Ref(len(kinds) - 2), len(kinds) - 1
+        rows, width = size
+        if (matrix.number, width) not in cut:
+            apart, blocks = Ref(len(kinds)), Ref(len(kinds) + 1)
+            shape = inner, columns // width, 1, width
+            kinds += [Kind(shape, dtype), Kind((columns // width, 1, inner, width), dtype)]
             once += [
                 Instruction(kernels.RESHAPE, (matrix,), {"shape": shape}, (apart.number,)),
-                Instruction(kernels.TRANSPOSE, (apart,), {"axes": (1, 0, 2)}, (number,)),
+                Instruction(kernels.TRANSPOSE, (apart,), {"axes": (1, 2, 0, 3)}, (blocks.number,)),
             ]
-            cut[matrix.number] = Ref(number)
-        settings, operands = {"count": count}, (x, cut[matrix.number])
+            cut[matrix.number, width] = blocks
+        operands, settings = (x, cut[matrix.number, width]), {"rows": rows, "columns": width}
         loop.append(Instruction(kernels.matmul_in_blocks, operands, settings, each.results))
     return found._replace(once=once, loop=loop)
 

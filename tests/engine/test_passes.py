@@ -899,22 +899,22 @@ def in_blocks(step: Step, x: Tensor, h: Tensor) -> tuple[Stages, list[Kind]]:
     return passes.with_products_in_blocks(staged(program), kinds, timed), kinds
 
 
-def test_a_product_of_a_step_is_cut_into_blocks_of_columns() -> None:
+def test_a_product_of_a_step_is_cut_into_blocks() -> None:
     found, kinds = in_blocks(lambda x, h: ((), (x + h @ wide) @ wide.T), many_more, many)
     assert_stages(
         found,
         """
         once: #5 = transpose(#2, axes=None)
-        once: #7 = reshape(#2, shape=(192, 12, 64))
-        once: #8 = transpose(#7, axes=(1, 0, 2))
-        once: #9 = reshape(#5, shape=(768, 6, 32))
-        once: #10 = transpose(#9, axes=(1, 0, 2))
-        loop: #3 = matmul_in_blocks(#1, #8, count=12)
+        once: #7 = reshape(#2, shape=(192, 12, 1, 64))
+        once: #8 = transpose(#7, axes=(1, 2, 0, 3))
+        once: #9 = reshape(#5, shape=(768, 3, 1, 64))
+        once: #10 = transpose(#9, axes=(1, 2, 0, 3))
+        loop: #3 = matmul_in_blocks(#1, #8, rows=32, columns=64)
         loop: #4 = add(#0, #3)
-        loop: #6 = matmul_in_blocks(#4, #10, count=6)
+        loop: #6 = matmul_in_blocks(#4, #10, rows=16, columns=64)
         """,
     )
-    assert [kinds[n].shape for n in (7, 8, 10)] == [(192, 12, 64), (12, 192, 64), (6, 768, 32)]
+    assert [kinds[n].shape for n in (8, 10)] == [(12, 1, 192, 64), (3, 1, 768, 64)]
 
 
 def test_a_matrix_that_is_read_twice_is_cut_once() -> None:
@@ -943,14 +943,40 @@ def test_these_products_are_not_cut(step: Step) -> None:
 
 
 @given(rows=st.integers(1, 300), inner=st.integers(1, 3000), columns=st.integers(1, 6000))
-def test_blocks_are_as_small_as_can_be_computed_without_copies(
+def test_blocks_are_of_a_size_that_is_computed_without_copies(
     rows: int, inner: int, columns: int
 ) -> None:
-    count = kernels.blocks(rows, inner, columns)
-    assert columns % count == 0
-    if count > 1:
-        assert 13 <= columns // count <= 80
-        assert rows * inner * columns // count <= 10**6 < rows * inner * columns
+    size = kernels.size_of_blocks(rows, inner, columns)
+    if rows * inner * columns <= 10**6:
+        assert size is None
+    if size is not None:
+        height, width = size
+        assert rows % height == columns % width == 0
+        assert height * inner * width <= 10**6
+        assert width <= 80
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((32, 192, 768), (32, 64)),
+        ((20, 650, 2600), (20, 65)),  # no width by the 32
+        ((64, 2048, 512), (8, 32)),  # rather more rows than columns
+        ((80, 1150, 4600), None),  # no such width at all
+        ((1, 650, 2600), None),
+        ((100, 10, 1000), None),  # small as it is
+    ],
+)
+def test_sizes_of_blocks(shape: tuple[int, int, int], size: tuple[int, int] | None) -> None:
+    assert kernels.size_of_blocks(*shape) == size
+
+
+@pytest.mark.parametrize("rows", [2, 3, 6])
+def test_a_product_in_blocks_is_the_product(rows: int, rng: np.random.Generator) -> None:
+    x, matrix = rng.normal(size=(6, 5)), rng.normal(size=(5, 8))
+    blocks = on_device(matrix.reshape(5, 2, 1, 4).transpose(1, 2, 0, 3).copy())
+    found = kernels.matmul_in_blocks.forward(on_device(x), blocks, rows=rows, columns=4)
+    np.testing.assert_allclose(to_host(found), x @ matrix, rtol=1e-13)
 
 
 @pytest.mark.host
