@@ -321,9 +321,9 @@ def batched(
     if view is not None:
         operand = value(instruction.operands[0].number).array
         return [Steps(array, timed) for array in view(operand, int(timed))]
-    if not timed:
-        return [Steps(a, False) for a in computed(instruction, lambda number: value(number).array)]
     primitive = instruction.primitive
+    if not timed and (out is None or primitive not in ELEMENTWISE):
+        return [Steps(a, False) for a in computed(instruction, lambda number: value(number).array)]
     kind = kinds[instruction.results[0]]
     if primitive in ELEMENTWISE:
         made = xp.empty((time, *kind.shape), kind.dtype) if out is None else out
@@ -336,7 +336,7 @@ def batched(
 
         for function, arguments in calls(instruction, xp):
             function(*[made if x is OUT else resolved(x, aligned) for x in arguments])
-        return [Steps(made, True)]
+        return [Steps(made, timed)]
     operands = [value(x.number) for x in instruction.operands if isinstance(x, Ref)]
     if primitive in ALONG_AXES:
         axes = tuple([1 + axis for axis in axes_of(instruction, kinds)])

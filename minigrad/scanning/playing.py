@@ -247,7 +247,8 @@ class Workspace:
                 given[number] = Steps(array if timed else array[0, ...], timed)
                 direction.copies[number] = given[number]
         places = direction.places
-        places |= {n: given[n].array for each in stages.before for n in each.results if n in given}
+        before = chain(stages.once, stages.before)
+        places |= {n: given[n].array for each in before for n in each.results if n in given}
         reads = Counter([n for each in chain(*stages) for n in each.reads])
         for each in reversed(stages.before):
             (result, *_) = each.results
