@@ -428,7 +428,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     names = ("played", "unrolled", "torch loop", "jax", "products")
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
     axes = figure.subplots()
     for i, who in enumerate(names):
         ratios = []
@@ -437,12 +437,14 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             ratios.append(both.get(who, np.nan) / both[peer_of(found)])
         axes.bar(np.arange(len(results)) + 0.16 * (i - 2), ratios, 0.15, label=who)
     axes.axhline(1.0, color="0.4", linewidth=0.8)
-    axes.set_xticks(range(len(results)), [found["name"] for found in results])
+    axes.set_xticks(range(len(results)), [found["name"] for found in results], fontsize=9)
     axes.set_yscale("log")
-    axes.set_yticks([0.25, 0.5, 1, 2, 4, 8], ["1/4", "1/2", "1", "2", "4", "8"])
+    axes.set_yticks([0.125, 0.25, 0.5, 1, 2, 4, 8], ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
+    axes.minorticks_off()
     axes.set_ylabel("times torch")
     axes.set_title(f"Forward and backward, {THREADS} thread{'s' * (THREADS > 1)}")
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(-0.6, len(results) - 0.4)
     axes.legend(frameon=False, ncols=len(names))
     figure.savefig(path, dpi=110)
 
