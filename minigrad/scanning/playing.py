@@ -376,8 +376,11 @@ class Workspace:
     def _total(
         self, instruction: Instruction, total: Callable[[int], Array], turned: bool
     ) -> Sequence[Array]:
-        """The sums of an instruction's results over all steps; ``turned`` if their transposes
-        are wanted, which then have their rows in one piece, as parameters do."""
+        """The sums of an instruction's results over all steps.
+
+        ``turned`` if their transposes are wanted: these have their rows in one piece then, as
+        parameters do.
+        """
         if self._adds(instruction):
             return kernels.computed(instruction, total)
         values = [self._values[x.number] for x in instruction.operands if isinstance(x, Ref)]
