@@ -255,8 +255,8 @@ def size_of_blocks(rows: int, inner: int, columns: int) -> tuple[int, int] | Non
     if rows == 1 or rows * inner * columns <= _WITHOUT_COPIES:
         return None
     sizes = []
+    heights = [h for h in range(1, rows + 1) if rows % h == 0]
     for width in [w for w in range(16, 81) if columns % w == 0 and (w % 16 == 0 or w >= 64)]:
-        heights = [h for h in range(1, rows + 1) if rows % h == 0]
         height = max([h for h in heights if h * inner * width <= _WITHOUT_COPIES], default=0)
         if height >= min(rows, 4):
             sizes.append((height, width))

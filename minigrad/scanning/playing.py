@@ -219,13 +219,11 @@ class Workspace:
             self._prepare(direction, wanted)
         loop = direction.loop
         assert loop is not None
-        later = wanted | read_by(direction.stages.after)
-        before = [*direction.stages.once, *direction.stages.before]
-        self._compute(before, later | read_by(direction.stages.loop), direction.places)
+        self._compute(direction.ahead, direction.needed, direction.places)
         for number, steps in direction.copies.items():
             if values[number].array is not steps.array:
                 steps.array[...] = values[number].array
-        self._forget([n for each in before for n in each.results if n not in later])
+        self._forget(direction.done)
         loop.run(first)
         values |= {number: loop.steps(number) for number in direction.kept}
         return [array.copy() for array in loop.left]
@@ -236,6 +234,9 @@ class Workspace:
         made = {n for each in stages.loop for n in each.results}.union(*carried)
         views = {n for each in stages.loop if self.plan.is_view(each) for n in each.results}
         later = read_by(stages.after) | wanted
+        direction.needed = later | read_by(stages.loop)
+        ahead = {n for each in direction.ahead for n in each.results}
+        direction.done = ahead - later
         direction.kept = (made - views) & later
         given: dict[int, Steps] = {}
         for number in read_by(stages.loop) - made:
@@ -247,8 +248,7 @@ class Workspace:
                 given[number] = Steps(array if timed else array[0, ...], timed)
                 direction.copies[number] = given[number]
         places = direction.places
-        before = chain(stages.once, stages.before)
-        places |= {n: given[n].array for each in before for n in each.results if n in given}
+        places |= {n: given[n].array for n in ahead if n in given}
         reads = Counter([n for each in chain(*stages) for n in each.reads])
         for each in reversed(stages.before):
             (result, *_) = each.results
@@ -310,7 +310,7 @@ class Workspace:
             (result, *_) = each.results
             place = places.get(result)
             for x in (each.operands[p] for p in kernels.may_overwrite(each)):
-                free = isinstance(x, Ref) and x.number in fresh.intersection(dead)
+                free = isinstance(x, Ref) and x.number in dead and x.number in fresh
                 if place is None and free and kinds[x.number] == kinds[result]:
                     place = values[x.number].array
             found = batched(each, values.__getitem__, kinds, self._time, self._xp, place)
@@ -410,6 +410,11 @@ class _Direction:
         self.stages = stages
         self.carried = carried
         self.loop: Loop | None = None
+        #: What is computed ahead of the loop; which values are needed after that, and which of
+        #: the results only until the loop has its copies.
+        self.ahead = [*stages.once, *stages.before]
+        self.needed: set[int] = set()
+        self.done: set[int] = set()
         #: The values of the loop that are wanted afterwards, at all steps.
         self.kept: set[int] = set()
         #: Where the loop finds values that are other arrays in every run.
