@@ -52,6 +52,8 @@ FLOORS = (
     "scanning.program",
     "scanning.kernels",
     "scanning.passes",
+    "scanning.stages",
+    "scanning.scratch",
     "scanning.loop",
     "scanning.playing",
     "scanning.recording",

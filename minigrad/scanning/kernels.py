@@ -24,7 +24,9 @@ from minigrad.tensor import Tensor
 
 MATMUL, LINEAR, ADD = ops.matmul.primitive, ops.linear.primitive, ops.add.primitive
 SUBTRACT, MULTIPLY, TANH = ops.subtract.primitive, ops.multiply.primitive, ops.tanh.primitive
-SUM, TRANSPOSE, RESHAPE = ops.sum.primitive, ops.transpose.primitive, ops.reshape.primitive
+DIVIDE, SQRT, POWER = ops.divide.primitive, ops.sqrt.primitive, ops.power.primitive
+SUM, VAR, STANDARDIZE = ops.sum.primitive, ops.var.primitive, ops.standardize.primitive
+TRANSPOSE, RESHAPE = ops.transpose.primitive, ops.reshape.primitive
 SIGMOID, RELU, WHERE, ASTYPE = (f.primitive for f in (ops.sigmoid, ops.relu, ops.where, ops.astype))
 SQUARE, GETITEM, BROADCAST = ops.square.primitive, _getitem.primitive, ops.broadcast_to.primitive
 CONCATENATE, STACK, SPLIT, UNSTACK = (f.primitive for f in (_concatenate, _stack, _split, _unstack))
@@ -64,6 +66,8 @@ UFUNCS: Final = {
 #: Operations whose results add up as their operands do.
 ADDING: Final = (ADD, SUBTRACT, ops.negative.primitive)
 ELEMENTWISE: Final = {*UFUNCS, SIGMOID, RELU, SQUARE, WHERE, ASTYPE}
+#: Operations whose time is that of reading and writing.
+CHEAP: Final = {*ELEMENTWISE, SUM, CONCATENATE}
 
 #: Operations on one operand that go along axes, which are shifted if time stands before them.
 ALONG_AXES: Final = {
@@ -197,7 +201,7 @@ def calls(instruction: Instruction, xp: Any) -> list[tuple[Callable[..., Any], t
         return [(fill, (OUT, x))]
     if primitive is SUM:
         axis, keepdims = instruction.settings["axis"], instruction.settings["keepdims"]
-        return [(xp.sum, (x, axis, None, OUT, keepdims))]
+        return [(xp.add.reduce, (x, axis, None, OUT, keepdims))]
     return [(_forward(instruction), (OUT, *operands, *instruction.settings.values()))]
 
 

@@ -9,10 +9,10 @@ is reading one list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise, repeat
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from minigrad.arrays import Array
 from minigrad.ops.axes import span
@@ -28,11 +28,14 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]
 class _Buffer:
     """Memory of the loop, with a first axis of as many steps as it is for."""
 
-    array: Array
+    kind: Kind
+    steps: int
     #: "time": an array for every step; "turns": two that take turns; "step": one for all.
     use: Literal["time", "turns", "step"]
     #: Whether it may be written to.
     own: bool = True
+    #: There once it is known which values lie in it.
+    array: Array = None
     #: The values that lie in it.
     values: list[int] = field(default_factory=list)
 
@@ -61,6 +64,14 @@ class _Place:
         return same and self.start < other.stop and other.start < self.stop
 
 
+class _Part(NamedTuple):
+    """Where a value is to lie: in what it is joined to, between two positions of the last axis."""
+
+    whole: int
+    start: int
+    stop: int
+
+
 class Loop:
     """The calls of all steps, and where the values are that are wanted outside.
 
@@ -69,11 +80,13 @@ class Loop:
         kinds: of all values.
         time: the number of steps.
         given: values from outside, the same arrays in every run.
-        spare: those of them that may be overwritten.
+        copied: values from outside that are to be copied to where :meth:`steps` says.
+        timed: the values that are not the same at all steps.
+        spare: those of the values from outside that may be overwritten.
         carried: pairs of values: what a step is given, and what it leaves to the next.
         kept: the values that are wanted at all steps afterwards.
         backwards: whether the steps are run from the last to the first.
-        empty: makes an array for a number of steps.
+        empty: makes an array for a number of steps, in which these values are to lie.
         xp: the array library.
     """
 
@@ -83,37 +96,46 @@ class Loop:
         kinds: Sequence[Kind],
         time: int,
         given: Mapping[int, Steps],
-        spare: Iterable[int],
+        copied: Iterable[int],
+        timed: Container[int],
+        spare: Container[int],
         carried: Sequence[tuple[int, int]],
         kept: Iterable[int],
         backwards: bool,
-        empty: Callable[[int, Kind], Array],
+        empty: Callable[[int, Kind, Sequence[int]], Array],
         xp: Any,
     ) -> None:
-        self._time, self._kinds, self._backwards, self._empty = time, kinds, backwards, empty
+        self._time, self._kinds, self._backwards = time, kinds, backwards
         self._kept = set(kept)
         for pair in carried:  # they are the same, one step apart
             if not self._kept.isdisjoint(pair):
                 self._kept.update(pair)
         self._left = {new for _, new in carried}
         self._places: dict[int, _Place] = {}
-        self._scratch: list[_Buffer] = []
+        self._buffers: list[_Buffer] = []
         self._last_use = {n: i for i, each in enumerate(instructions) for n in each.reads}
-        self._wishes: dict[int, _Place] = {}
-        spare = set(spare)
-        for number, steps in given.items():
-            array = steps.array if steps.timed else steps.array[None]
-            self._put(number, _Buffer(array, "time" if steps.timed else "step", number in spare))
+        #: The parts of what is joined, and of what is joined whether it is kept at all steps.
+        self._parts: dict[int, _Part] = {}
+        self._wholes: dict[int, bool] = {}
+        for number in (*given, *copied):
+            buffer = self._new(kinds[number], number in timed, number in spare)
+            self._put(number, buffer)
+            if number in given:
+                steps = given[number]
+                buffer.array = steps.array if steps.timed else steps.array[None]
         pairs = [self._carry(old, new) for old, new in carried]
         computed = {
             n for each in instructions if kernels.viewed(each, kinds) is None for n in each.results
         }
         for each in reversed(instructions):  # what is joined may be joined of others
             if each.primitive is kernels.CONCATENATE:
-                self._wish_for_parts_of(each, computed)
-        columns: list[Iterable[Call]] = []
+                self._join(each, computed)
         for i, each in enumerate(instructions):
-            columns += self._columns(i, each, xp)
+            self._find_places(i, each)
+        for buffer in self._buffers:
+            if buffer.array is None:
+                buffer.array = empty(buffer.steps, buffer.kind, buffer.values)
+        columns = [column for each in instructions for column in self._columns(each, xp)]
         #: What is run, in this order.
         self.calls: list[Call] = list(chain.from_iterable(zip(*columns, strict=True)))
         self._first = [self._arrays(old)[0] for old, _ in pairs]
@@ -128,24 +150,30 @@ class Loop:
             function(*arguments)
 
     def steps(self, number: int) -> Steps:
-        """A value that was kept, at all steps."""
+        """A value that is kept or copied, at all steps."""
         place = self._places[number]
         whole = place.buffer.array
+        if place.buffer.use == "step":
+            return Steps(place.of(whole)[0, ...], False)
         return Steps(place.of(whole[place.shift : place.shift + self._time]), True)
 
     def alone(self, number: int) -> bool:
         """Whether no other value that was kept or left lies where this one does."""
         place = self._places[number]
         others = self._kept.union(self._left).intersection(place.buffer.values)
-        return others == {number} and place.buffer.array.shape[0] == self._time
+        return others == {number} and place.buffer.steps == self._time
 
     # ---------------------------------------------------------------- places
+
+    def _new(self, kind: Kind, timed: bool, own: bool = True) -> _Buffer:
+        buffer = _Buffer(kind, self._time if timed else 1, "time" if timed else "step", own)
+        self._buffers.append(buffer)
+        return buffer
 
     def _put(self, number: int, buffer: _Buffer, shift: int = 0) -> _Place:
         """Let a value have a whole buffer."""
         shape = self._kinds[number].shape
-        place = _Place(buffer, 0, shape[-1] if shape else 1, shift)
-        return self._assign(number, place)
+        return self._assign(number, _Place(buffer, 0, shape[-1] if shape else 1, shift))
 
     def _assign(self, number: int, place: _Place) -> _Place:
         place.buffer.values.append(number)
@@ -154,58 +182,66 @@ class Loop:
 
     def _carry(self, old: int, new: int) -> tuple[_Place, _Place]:
         """Places of what a step is given and leaves: neighbours in one buffer."""
-        kind = self._kinds[old]
-        stop = kind.shape[-1] if kind.shape else 1
-        kept = old in self._kept
-        buffer = (
-            _Buffer(self._empty(self._time + 1, kind), "time")
-            if kept
-            else _Buffer(self._empty(2, kind), "turns")
-        )
+        kind, kept = self._kinds[old], old in self._kept
+        buffer = _Buffer(kind, self._time + 1, "time") if kept else _Buffer(kind, 2, "turns")
+        self._buffers.append(buffer)
         back = int(self._backwards and kept)
-        self._wishes[new] = _Place(buffer, 0, stop, 1 - back)
-        return self._put(old, buffer, back), self._wishes[new]
+        return self._put(old, buffer, back), self._put(new, buffer, 1 - back)
 
-    def _wish_for_parts_of(self, whole: Instruction, computed: set[int]) -> None:
+    def _join(self, whole: Instruction, computed: set[int]) -> None:
         """Let what is joined along the last axis be computed where it is to be."""
         (number,) = whole.results
         kind = self._kinds[number]
         parts = [x.number for x in whole.operands]
-        place = self._wishes.get(number)
-        if place is None:
-            place = self._new(number, not self._kept.isdisjoint([number, *parts]))
+        if number in self._places:
+            timed = self._places[number].buffer.use == "time"
+        elif number in self._parts:
+            timed = self._wholes[self._parts[number].whole]
+        else:
+            timed = not self._kept.isdisjoint([number, *parts])
+        self._wholes[number] = timed
         if whole.settings["axis"] != len(kind.shape) - 1:
             return
         for part, (start, stop) in zip(parts, pairwise(whole.settings["bounds"]), strict=True):
-            fits = place.buffer.use == "time" or part not in self._kept
-            if (
-                part in computed
-                and part not in self._wishes
-                and fits
-                and self._kinds[part].dtype == kind.dtype
-            ):
-                self._wishes[part] = replace(
-                    place, start=place.start + start, stop=place.start + stop
-                )
-
-    def _new(self, number: int, timed: bool) -> _Place:
-        buffer = _Buffer(
-            self._empty(self._time if timed else 1, self._kinds[number]),
-            "time" if timed else "step",
-        )
-        if not timed:
-            self._scratch.append(buffer)
-        return self._put(number, buffer)
+            free = part in computed and part not in self._parts and part not in self._places
+            fits = self._kinds[part].dtype == kind.dtype and (timed or part not in self._kept)
+            if free and fits:
+                self._parts[part] = _Part(number, start, stop)
 
     def _needed_after(self, number: int, i: int) -> bool:
         """Whether a value is needed after instruction i."""
         return self._last_use.get(number, -1) > i or number in self._kept or number in self._left
 
-    def _place_of_result(self, i: int, instruction: Instruction, number: int) -> _Place:
-        if number in self._wishes:
-            return self._assign(number, self._wishes.pop(number))
-        if number in self._places:  # what is joined has its place already
-            return self._places[number]
+    def _find_places(self, i: int, instruction: Instruction) -> None:
+        """Find places for the results of instruction i."""
+        view = kernels.viewed(instruction, self._kinds)
+        if view is not None:
+            self._look(instruction, view)
+        else:
+            for number in instruction.results:
+                self._find_place(i, instruction, number)
+
+    def _look(self, instruction: Instruction, view: Callable[[Array, int], Any]) -> None:
+        """Places for the results of an operation that computes nothing."""
+        (operand,) = instruction.operands
+        place = self._places[operand.number]
+        settings = instruction.settings
+        last = len(self._kinds[operand.number].shape) - 1
+        if instruction.primitive is kernels.SPLIT and settings["axis"] == last and not place.view:
+            for n, (start, stop) in zip(
+                instruction.results, pairwise(settings["bounds"]), strict=True
+            ):
+                part = replace(place, start=place.start + start, stop=place.start + stop)
+                self._assign(n, part)
+            return
+        for i, number in enumerate(instruction.results):
+            self._assign(number, replace(place, view=_after(place.view, view, i)))
+
+    def _find_place(self, i: int, instruction: Instruction, number: int) -> None:
+        """Find a place for a result of instruction i."""
+        if number in self._places or number in self._parts:
+            self._place_from(i, number)
+            return
         timed = number in self._kept
         candidates = [
             self._places[x.number]
@@ -216,14 +252,27 @@ class Loop:
         ]
         if candidates:
             # Rather in an array for all steps, so that what is kept needs no other.
-            return self._assign(number, max(candidates, key=lambda p: p.buffer.use == "time"))
-        if not timed:
-            for buffer in self._scratch:
-                kind = self._kinds[buffer.values[0]]
-                free = not any([self._needed_after(v, i - 1) for v in buffer.values])
-                if free and kind == self._kinds[number]:
-                    return self._put(number, buffer)
-        return self._new(number, timed)
+            self._assign(number, max(candidates, key=lambda p: p.buffer.use == "time"))
+        else:
+            self._place_from(i, number)
+
+    def _place_from(self, i: int, number: int) -> _Place:
+        """The place of a value that is written from instruction i on."""
+        if number in self._places:
+            return self._places[number]
+        if number in self._parts:
+            whole, start, stop = self._parts[number]
+            place = self._place_from(i, whole)
+            part = replace(place, start=place.start + start, stop=place.start + stop)
+            return self._assign(number, part)
+        kind = self._kinds[number]
+        timed = self._wholes.get(number, number in self._kept)
+        sort = (kind, self._time, "time") if timed else (kind, 1, "step")
+        for buffer in self._buffers:
+            fits = buffer.own and (buffer.kind, buffer.steps, buffer.use) == sort
+            if fits and not any([self._needed_after(v, i - 1) for v in buffer.values]):
+                return self._put(number, buffer)
+        return self._put(number, self._new(kind, timed))
 
     def _may_be_overwritten(
         self, i: int, instruction: Instruction, number: int, timed: bool
@@ -232,7 +281,7 @@ class Loop:
         buffer = place.buffer
         if not buffer.own or place.view is not None or self._needed_after(number, i):
             return False
-        if timed and buffer.use != "time":
+        if timed and (buffer.use != "time" or self._wastes(place)):
             return False
         read = set(instruction.reads)
         return not any(
@@ -242,15 +291,18 @@ class Loop:
             for other in buffer.values
         )
 
+    def _wastes(self, place: _Place) -> bool:
+        """Whether a value that is kept there would keep more than itself."""
+        whole = (0, *place.buffer.kind.shape[-1:])
+        return (place.start, place.stop) != whole and self._kept.isdisjoint(place.buffer.values)
+
     # ---------------------------------------------------------------- calls
 
-    def _columns(self, i: int, instruction: Instruction, xp: Any) -> Iterator[Iterable[Call]]:
+    def _columns(self, instruction: Instruction, xp: Any) -> Iterator[Iterable[Call]]:
         """The calls of one instruction: for every function a column with those of all steps."""
-        view = kernels.viewed(instruction, self._kinds)
-        if view is not None:
-            self._look(instruction, view)
+        if kernels.viewed(instruction, self._kinds) is not None:
             return
-        places = [self._place_of_result(i, instruction, n) for n in instruction.results]
+        places = [self._places[n] for n in instruction.results]
         outs = [self._arrays(place) for place in places]
         if instruction.primitive is kernels.CONCATENATE:
             yield from self._parts_to_copy(instruction, places[0], outs[0])
@@ -281,22 +333,6 @@ class Loop:
                 part = span(axis, start, stop)
                 copies = zip([out[part] for out in outs], self._column(x), strict=True)
                 yield zip(repeat(kernels.fill, self._time), copies, strict=True)
-
-    def _look(self, instruction: Instruction, view: Callable[[Array, int], Any]) -> None:
-        """Places for the results of an operation that computes nothing."""
-        (operand,) = instruction.operands
-        place = self._places[operand.number]
-        settings = instruction.settings
-        last = len(self._kinds[operand.number].shape) - 1
-        if instruction.primitive is kernels.SPLIT and settings["axis"] == last and not place.view:
-            for n, (start, stop) in zip(
-                instruction.results, pairwise(settings["bounds"]), strict=True
-            ):
-                part = replace(place, start=place.start + start, stop=place.start + stop)
-                self._assign(n, part)
-            return
-        for i, number in enumerate(instruction.results):
-            self._assign(number, replace(place, view=_after(place.view, view, i)))
 
     def _column(self, argument: Any) -> Iterable[Any]:
         """An argument at all steps."""

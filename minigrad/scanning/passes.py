@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 from minigrad.arrays import Array
 from minigrad.primitive import Primitive
 from minigrad.scanning import kernels
-from minigrad.scanning.program import Instruction, Kind, Program, Ref, frozen
+from minigrad.scanning.program import Instruction, Kind, Program, Ref, changing, frozen
 
 
 def prepared(program: Program, constant: Constant) -> Program:
@@ -21,9 +21,10 @@ def prepared(program: Program, constant: Constant) -> Program:
     return with_gates(program, constant)
 
 
-def ready_to_play(program: Program, with_factors_outside: bool) -> Program:
+def ready_to_play(program: Program, constant: Constant, with_factors_outside: bool) -> Program:
     """The differentiated program, in the form in which it is played; see :func:`with_factors`."""
-    program = without_repeats(program)
+    program = without_repeats(with_moments(program))
+    program = with_means_as_products(with_centred_weights(program), constant)
     if with_factors_outside:
         program = with_factors(program)
     program = without_repeats(with_scaled_weights(program))
@@ -92,14 +93,18 @@ class _Uses:
                 self.readers.setdefault(n, []).append(each)
         self._returned = {*program.ys, *program.new_states, *program.gradients.values()}
 
+    def only_by(self, operand: Ref, count: int) -> bool:
+        """Whether a value is read by so many instructions, and not returned."""
+        number = operand.number
+        return len(self.readers.get(number, ())) == count and number not in self._returned
+
     def only_reader(self, number: int) -> Instruction | None:
         """Who reads a value, if one instruction does and nobody else."""
-        readers = self.readers.get(number, ())
-        return readers[0] if len(readers) == 1 and number not in self._returned else None
+        return self.readers[number][0] if self.only_by(Ref(number), 1) else None
 
     def only_once(self, operand: Ref) -> bool:
         """Whether a value is read by one instruction alone."""
-        return self.only_reader(operand.number) is not None
+        return self.only_by(operand, 1)
 
 
 class _Edit:
@@ -282,6 +287,102 @@ def with_gates(program: Program, constant: Constant) -> Program:
     return edit.done()
 
 
+def with_moments(program: Program) -> Program:
+    """A variance, and what is standardized by it, is written out: both are found once then."""
+    edit = _Edit(program)
+    for each in program.instructions:
+        if each.primitive is kernels.POWER and each.operands[1] == 0.5:
+            edit.replaced[each] = [Instruction(kernels.SQRT, each.operands[:1], {}, each.results)]
+        if each.primitive not in (kernels.VAR, kernels.STANDARDIZE):
+            continue
+        (x,), settings = each.operands, each.settings
+        shape, dtype = kind = program.kinds[x.number]
+        if dtype not in ("float32", "float64") or not settings.get("keepdims", True):
+            continue
+        axes = kernels.axes_of(each, program.kinds)
+        count = prod([shape[axis] for axis in axes])
+        narrow = Kind(tuple([1 if i in axes else n for i, n in enumerate(shape)]), dtype)
+        made: list[Instruction] = []
+
+        def mean(
+            x: Ref, count: float, kind: Kind = narrow, made: Any = made, axes: Any = axes
+        ) -> Ref:
+            total = edit.instruction(kernels.SUM, (x,), kind, made, axis=axes, keepdims=True)
+            return edit.instruction(kernels.DIVIDE, (total, count), kind, made)
+
+        centred = edit.instruction(kernels.SUBTRACT, (x, mean(x, count)), kind, made)
+        square = edit.instruction(kernels.SQUARE, (centred,), kind, made)
+        variance = mean(square, count - settings.get("ddof", 0))
+        if each.primitive is kernels.VAR:
+            made[-1] = replace(made[-1], results=each.results)
+        else:
+            shifted = edit.instruction(kernels.ADD, (variance, settings["eps"]), narrow, made)
+            deviation = edit.instruction(kernels.SQRT, (shifted,), narrow, made)
+            made.append(Instruction(kernels.DIVIDE, (centred, deviation), {}, each.results))
+        edit.replaced[each] = made
+    return edit.done()
+
+
+def _mean_along_rows(operand: Any, uses: _Uses, kinds: Sequence[Kind]) -> Ref | None:
+    """What the operand is the mean of, along the last axis of matrices, which stays."""
+    mean = uses.maker.get(operand.number) if isinstance(operand, Ref) else None
+    if mean is None or mean.primitive is not kernels.DIVIDE or isinstance(mean.operands[1], Ref):
+        return None
+    total = uses.maker.get(mean.operands[0].number)
+    if total is None or total.primitive is not kernels.SUM or not uses.only_once(mean.operands[0]):
+        return None
+    (x,) = total.operands
+    shape = kinds[x.number].shape
+    along = kernels.axes_of(total, kinds) == (1,) and total.settings["keepdims"]
+    return x if along and len(shape) == 2 and mean.operands[1] == shape[1] else None
+
+
+def with_centred_weights(program: Program) -> Program:
+    """x W - mean(x W)  along the rows becomes  x (W - mean(W))."""
+    uses = _Uses(program)
+    edit = _Edit(program)
+    for each in program.instructions:
+        if each.primitive is not kernels.SUBTRACT:
+            continue
+        x, mean = each.operands
+        if _mean_along_rows(mean, uses, program.kinds) != x or not uses.only_once(mean):
+            continue
+        product = uses.maker.get(x.number)
+        if product is None or product.primitive is not kernels.MATMUL or not uses.only_by(x, 2):
+            continue
+        left, weight = product.operands
+        kind = program.kinds[weight.number]
+        narrow = Kind((kind.shape[0], 1), kind.dtype)
+        made: list[Instruction] = []
+        total = edit.instruction(kernels.SUM, (weight,), narrow, made, axis=(1,), keepdims=True)
+        mean = edit.instruction(kernels.DIVIDE, (total, kind.shape[1]), narrow, made)
+        centred = edit.instruction(kernels.SUBTRACT, (weight, mean), kind, made)
+        made.append(Instruction(kernels.MATMUL, (left, centred), {}, each.results))
+        edit.replaced[each] = made
+    return edit.done()
+
+
+def with_means_as_products(program: Program, constant: Constant) -> Program:
+    """A mean along the rows of a matrix becomes its product with a column of 1/n.
+
+    That takes a third of the time of NumPy's sum.
+    """
+    uses = _Uses(program)
+    edit = _Edit(program)
+    columns: dict[Any, Ref] = {}
+    for each in program.instructions:
+        x = _mean_along_rows(Ref(each.results[0]), uses, program.kinds)
+        if x is None:
+            continue
+        (_, count), dtype = program.kinds[x.number]
+        if (count, dtype) not in columns:
+            column = constant([1.0 / count] * count, dtype).reshape(count, 1)
+            columns[count, dtype] = edit.constant(column)
+        operands = x, columns[count, dtype]
+        edit.replaced[each] = [Instruction(kernels.MATMUL, operands, {}, each.results)]
+    return without_dead(edit.done())
+
+
 def with_scaled_weights(program: Program) -> Program:
     """scale tanh(scale z) + shift,  where the inner scale is multiplied into what z is made of."""
     uses = _Uses(program)
@@ -311,6 +412,11 @@ def _scaled(operand: Ref, scale: Ref, uses: _Uses, edit: _Edit, made: list[Instr
     if maker is not None and maker.primitive is kernels.ADD and all(map(is_wide, maker.operands)):
         terms = tuple([_scaled(x, scale, uses, edit, made) for x in maker.operands])
         return edit.instruction(kernels.ADD, terms, kind, made)
+    if maker is not None and maker.primitive is kernels.MULTIPLY:
+        for x, row in (maker.operands, maker.operands[::-1]):
+            if isinstance(row, Ref) and edit.kinds[row.number] == edit.kinds[scale.number]:
+                row = _scaled(row, scale, uses, edit, made)
+                return edit.instruction(kernels.MULTIPLY, (x, row), kind, made)
     if maker is not None and maker.primitive is kernels.MATMUL:
         x, weight = maker.operands
         if len(edit.kinds[weight.number].shape) == 2 and is_wide(weight):
@@ -394,118 +500,3 @@ def with_rows_spread(program: Program) -> Program:
         made.append(Instruction(each.primitive, operands, each.settings, each.results))
         edit.replaced[each] = made
     return edit.done()
-
-
-class Stages(NamedTuple):
-    """Instructions by when they are run, each in an order in which they can be."""
-
-    #: Once, since they depend on nothing that changes with time.
-    once: list[Instruction]
-    #: For all steps at once, before the loop.
-    before: list[Instruction]
-    #: Step by step: what the next step depends on.
-    loop: list[Instruction]
-    #: For all steps at once, after the loop.
-    after: list[Instruction]
-
-
-def stages(
-    instructions: Sequence[Instruction],
-    is_view: Callable[[Instruction], bool],
-    in_loop: Callable[[Instruction], bool],
-    timed: Iterable[int],
-    carried: Iterable[int],
-    carried_on: Iterable[int],
-    wanted: Iterable[int],
-) -> Stages:
-    """Sort the instructions of one direction into stages; what nobody wants is left out.
-
-    Args:
-        is_view: whether an instruction only looks at its operand: it is then repeated in every
-            stage that needs it.
-        in_loop: whether to run an instruction in the loop that could be run before it.
-        timed: the values that are given at every step, and do not depend on the step before.
-        carried: the values that the step before has left.
-        carried_on: the values that are left to the next step.
-        wanted: the values that are wanted besides.
-    """
-    level = dict.fromkeys(timed, 1) | dict.fromkeys(carried, 2)
-    for each in instructions:
-        highest = max([level.get(n, 0) for n in each.reads], default=0)
-        level |= dict.fromkeys(each.results, highest)
-
-    def is_of(*levels: int) -> Callable[[Instruction], bool]:
-        return lambda each: level[each.results[0]] in levels
-
-    def runs_in_loop(each: Instruction) -> bool:
-        if each.primitive is kernels.COPY or is_of(2)(each):
-            return True
-        return is_of(1)(each) and (is_view(each) or in_loop(each))
-
-    computed: set[int] = set()
-
-    def stage(belongs: Callable[[Instruction], bool], needed: Iterable[int]) -> list[Instruction]:
-        """Those that belong here, are needed, and are not computed by a stage before."""
-        needs = set(needed)
-        found = []
-        for each in reversed(instructions):
-            if needs.isdisjoint(each.results) or not computed.isdisjoint(each.results):
-                continue
-            if belongs(each):
-                found.append(each)
-                needs.update(each.reads)
-        computed.update(n for each in found if not is_view(each) for n in each.results)
-        return found[::-1]
-
-    loop = stage(runs_in_loop, carried_on)
-    before = stage(is_of(1), read_by(loop))
-    after = stage(is_of(1, 2), wanted)
-    once = stage(is_of(0), read_by([*before, *loop, *after]) | set(wanted))
-    return Stages(once, before, loop, after)
-
-
-def with_products_in_blocks(found: Stages, kinds: list[Kind], timed: set[int]) -> Stages:
-    """Stages whose loop multiplies by a matrix that is the same at all steps block by block.
-
-    See :func:`minigrad.scanning.kernels.size_of_blocks`; new values are added to ``kinds``.
-    """
-    once, loop = [*found.once], []
-    cut: dict[Any, Ref] = {}
-    for each in found.loop:
-        size = None
-        if each.primitive is kernels.MATMUL and each.operands[1].number not in timed:
-            x, matrix = each.operands
-            shapes, dtype = [kinds[n].shape for n in each.reads], kinds[matrix.number].dtype
-            if [len(shape) for shape in shapes] == [2, 2] and dtype in ("float32", "float64"):
-                inner, columns = shapes[1]
-                size = kernels.size_of_blocks(shapes[0][0], inner, columns)
-        if size is None:
-            loop.append(each)
-            continue
-        rows, width = size
-        if (matrix.number, width) not in cut:
-            apart, blocks = Ref(len(kinds)), Ref(len(kinds) + 1)
-            shape = inner, columns // width, 1, width
-            kinds += [Kind(shape, dtype), Kind((columns // width, 1, inner, width), dtype)]
-            once += [
-                Instruction(kernels.RESHAPE, (matrix,), {"shape": shape}, (apart.number,)),
-                Instruction(kernels.TRANSPOSE, (apart,), {"axes": (1, 2, 0, 3)}, (blocks.number,)),
-            ]
-            cut[matrix.number, width] = blocks
-        operands, settings = (x, cut[matrix.number, width]), {"rows": rows, "columns": width}
-        loop.append(Instruction(kernels.matmul_in_blocks, operands, settings, each.results))
-    return found._replace(once=once, loop=loop)
-
-
-def read_by(instructions: Iterable[Instruction]) -> set[int]:
-    """The values that instructions read."""
-    return {number for each in instructions for number in each.reads}
-
-
-def changing(instructions: Iterable[Instruction], given: Iterable[int]) -> set[int]:
-    """The values that are given at every step, and those that are made of them."""
-    found = set(given)
-    for each in instructions:
-        if not found.isdisjoint(each.reads):
-            found.update(each.results)
-    return found

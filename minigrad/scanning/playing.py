@@ -8,23 +8,18 @@ from itertools import chain
 from math import prod
 from typing import Any
 
-from minigrad.arrays import Array
+from minigrad.arrays import Array, small_products_are_fast
 from minigrad.scanning import kernels
 from minigrad.scanning.kernels import Steps, batched
 from minigrad.scanning.loop import Loop
-from minigrad.scanning.passes import (
-    Stages,
-    changing,
-    read_by,
-    ready_to_play,
-    stages,
-    with_products_in_blocks,
-)
-from minigrad.scanning.program import Instruction, Kind, Program, Ref
+from minigrad.scanning.passes import Constant, ready_to_play
+from minigrad.scanning.program import Instruction, Kind, Program, Ref, changing, read_by
+from minigrad.scanning.scratch import Scratch, running
+from minigrad.scanning.stages import Stages, stages, with_products_in_blocks
 
-#: In a state of fewer elements a call costs more than what it computes: then what the backward
-#: loop needs of the forward values alone is computed before it for all steps at once. In a larger
-#: one it is computed in the loop, while the values are in the cache.
+#: In a state of fewer elements a call costs more than what it computes, and so it does on a GPU:
+#: what can be computed for all steps at once is computed so. In a larger one it is computed in the
+#: loop, while the values are in the cache, and may be computed twice rather than saved.
 LARGE = 4096
 
 
@@ -47,14 +42,14 @@ class Plan:
         seeds: the same of the gradients, from the last step to the first.
         saved: the forward values that the backward pass reads.
 
-    ``in_blocks`` is for a library in which small products are the faster ones.
+    ``constant`` makes arrays of numbers on the device.
     """
 
-    def __init__(self, program: Program, in_blocks: bool) -> None:
-        self._in_blocks = in_blocks
+    def __init__(self, program: Program, constant: Constant, device: str) -> None:
+        self._in_blocks = device == "cpu" and small_products_are_fast()
         sizes = [prod(program.kinds[number].shape) for number in program.states]
-        self._small = max(sizes, default=0) < LARGE
-        self.program = program = ready_to_play(program, with_factors_outside=self._small)
+        self._calls_are_dear = device != "cpu" or max(sizes, default=0) < LARGE
+        self.program = program = ready_to_play(program, constant, self._calls_are_dear)
         self.kinds = [*program.kinds]
         steps = program.instructions[: program.forward]
         rules = program.instructions[program.forward :]
@@ -68,7 +63,7 @@ class Plan:
         self.backward = self._backward(steps, rules) if program.seeds else None
         needed = [*program.ys, *self.saved]
         self.forward = self._cut(
-            stages(steps, self.is_view, lambda each: False, given, program.states, left, needed)
+            stages(steps, self.is_view, self._is_cheap, given, program.states, left, needed)
         )
 
     def _backward(self, steps: list[Instruction], rules: list[Instruction]) -> Stages:
@@ -82,10 +77,25 @@ class Plan:
         given = self.timed | seeds.difference(old)
         self.timed |= changing(rules, self.timed | seeds)
         wanted = [g for n, g in program.gradients.items() if n not in through]
-        found = self._cut(stages(rules, self.is_view, self._is_cheap, given, old, left, wanted))
-        made = {n for each in chain(rules, *found) for n in each.results} | seeds
-        self.saved = (read_by(chain(*found)) | set(wanted)) - made
-        return found
+
+        def staged(rules: list[Instruction]) -> tuple[Stages, set[int]]:
+            """The stages, and what they need of the forward values."""
+            found = stages(rules, self.is_view, self._is_cheap, given, old, left, wanted)
+            made = {n for each in rules for n in each.results} | seeds
+            return found, (read_by(chain(*found)) | set(wanted)) - made
+
+        found, saved = staged(rules)
+        if not self._calls_are_dear:
+            saved.update([new for old, new in self.states if old in saved])
+            again = [
+                each
+                for each in steps
+                if each.primitive in kernels.ELEMENTWISE
+                and saved.issuperset([*each.reads, *each.results])
+            ]
+            found, saved = staged(again + rules)
+        self.saved = saved
+        return self._cut(found)
 
     def __str__(self) -> str:
         lines = [self.program.inputs()]
@@ -105,7 +115,12 @@ class Plan:
 
     def _is_cheap(self, instruction: Instruction) -> bool:
         """Whether it takes less time in the loop, where its operands are in the cache."""
-        return instruction.primitive in kernels.ELEMENTWISE and not self._small
+        from_outside = {*self.program.xs, *self.program.drawn}
+        if self._calls_are_dear or not from_outside.isdisjoint(instruction.reads):
+            return False
+        if instruction.primitive is kernels.MATMUL:
+            return self.kinds[instruction.results[0]].shape[-1:] == (1,)
+        return instruction.primitive in kernels.CHEAP
 
     def _carried(
         self, instructions: list[Instruction], old: Sequence[int], new: Sequence[int | None]
@@ -133,27 +148,33 @@ class Plan:
 class Workspace:
     """The arrays in which a plan is played, for one number of steps; one run at a time.
 
-    :meth:`forward` leaves in them what :meth:`backward` needs, any number of times.
+    :meth:`forward` leaves in them what :meth:`backward` needs, any number of times. What is
+    needed in one of the two alone lies in memory that all workspaces share.
     """
 
-    def __init__(self, plan: Plan, time: int, reverse: bool, place: Hashable, xp: Any) -> None:
+    def __init__(
+        self, plan: Plan, time: int, reverse: bool, place: Hashable, device: str, xp: Any
+    ) -> None:
         self.plan = plan
         #: What it can be used for again.
         self.place = place
-        #: The bytes of its arrays.
+        #: The bytes of the arrays that are its own.
         self.nbytes = 0
         self._time = time
         self._reverse = reverse
+        self._device = device
         self._xp = xp
         self._forward = _Direction(plan.forward, plan.states)
         self._backward, self._retaining = (
             None if plan.backward is None else _Direction(plan.backward, plan.seeds)
             for _ in range(2)
         )
-        #: All values of a run, by number.
+        #: The values of the run that is going on, by number.
         self._values: dict[int, Steps] = {}
         #: Those of them that lie in arrays of their own, made in this run.
         self._fresh: set[int] = set()
+        #: What :meth:`forward` has left for :meth:`backward`.
+        self._saved: dict[int, Steps] = {}
 
     def forward(
         self,
@@ -163,17 +184,20 @@ class Workspace:
         outside: Sequence[Array],
     ) -> tuple[list[Array], list[Array]]:
         """The ys of all steps, and the last state; xs and drawn are for all steps."""
-        program, values = self.plan.program, self._values
+        program, plan = self.plan.program, self.plan
         self.clear()
-        values |= {n: Steps(array, False) for n, array in program.constants.items()}
-        values |= {n: Steps(array, True) for n, array in zip(program.xs, xs, strict=True)}
-        values |= {n: Steps(array, True) for n, array in zip(program.drawn, drawn, strict=True)}
-        values |= {
-            n: Steps(array, False) for n, array in zip(program.outside, outside, strict=False)
-        }
-        last = self._loop(self._forward, states, {*program.ys, *self.plan.saved})
-        self._compute(self._forward.stages.after, {*program.ys, *self.plan.saved})
-        return [self._own(number) for number in program.ys], last
+        timed = [*zip((*program.xs, *program.drawn), (*xs, *drawn), strict=True)]
+        constant = [*zip(program.outside, outside, strict=False), *program.constants.items()]
+        self._values |= {n: Steps(array, True) for n, array in timed}
+        self._values |= {n: Steps(array, False) for n, array in constant}
+        wanted = {*program.ys, *plan.saved}
+        with running() as runner:
+            last = self._loop(self._forward, runner, states, wanted)
+            self._compute(self._forward.stages.after, wanted)
+            ys = [self._own(number) for number in program.ys]
+        self._saved = {number: self._values[number] for number in plan.saved}
+        self._values.clear()
+        return ys, last
 
     def backward(
         self, ys: Sequence[Array], states: Sequence[Array], retain: bool
@@ -189,7 +213,9 @@ class Workspace:
         seeded = [
             (seed, g) for seed, g in zip(program.seeds, given, strict=True) if seed is not None
         ]
-        self._values |= seeded
+        self._values = self._saved | dict(seeded)
+        if not retain:
+            self._saved = {}
         gradients = program.gradients
         # A state that is detached in every step has a gradient in the first alone.
         through = program.seeds_of_states()
@@ -197,26 +223,30 @@ class Workspace:
         each = {gradients[n] for n in (*program.xs, *detached) if n in gradients}
         sums = {gradients[n] for n in program.outside if n in gradients}
         first = [g.array for _, g in seeded if not g.timed]
-        last = self._loop(direction, first, each | sums)
-        totals = self._add_up(direction.stages.after, each, sums)
-        found = dict(zip(through, last, strict=True))
-        first_step = self._time - 1 if self._reverse else 0
-        found |= {n: self._values[gradients[n]].at(first_step).copy() for n in detached}
-        for n in program.outside:
-            if n in gradients:
-                found[n] = totals[gradients[n]]
-        for n in program.xs:
-            if n in gradients:
-                found[n] = self._own(gradients[n])
+        with running() as runner:
+            last = self._loop(direction, runner, first, each | sums)
+            totals = self._add_up(direction.stages.after, each, sums)
+            found = dict(zip(through, last, strict=True))
+            first_step = self._time - 1 if self._reverse else 0
+            found |= {n: self._values[gradients[n]].at(first_step).copy() for n in detached}
+            found |= {n: totals[gradients[n]] for n in program.outside if n in gradients}
+            found |= {n: self._own(gradients[n]) for n in program.xs if n in gradients}
+        self._values.clear()
         return found
 
     # ---------------------------------------------------------------- stages
 
-    def _loop(self, direction: _Direction, first: Sequence[Array], wanted: set[int]) -> list[Array]:
+    def _loop(
+        self,
+        direction: _Direction,
+        runner: Hashable,
+        first: Sequence[Array],
+        wanted: set[int],
+    ) -> list[Array]:
         """Run what comes before the loop, and the loop; what its last step has left."""
         values = self._values
-        if direction.loop is None:
-            self._prepare(direction, wanted)
+        if direction.loop is None or direction.scratch.runner != runner:
+            self._prepare(direction, runner, wanted)
         loop = direction.loop
         assert loop is not None
         self._compute(direction.ahead, direction.needed, direction.places)
@@ -228,67 +258,82 @@ class Workspace:
         values |= {number: loop.steps(number) for number in direction.kept}
         return [array.copy() for array in loop.left]
 
-    def _prepare(self, direction: _Direction, wanted: set[int]) -> None:
+    def _prepare(self, direction: _Direction, runner: Hashable, wanted: set[int]) -> None:
         """Find a place for everything in the loop, and for what is computed for it before."""
-        stages, carried = direction.stages, direction.carried
-        made = {n for each in stages.loop for n in each.results}.union(*carried)
-        views = {n for each in stages.loop if self.plan.is_view(each) for n in each.results}
-        later = read_by(stages.after) | wanted
-        direction.needed = later | read_by(stages.loop)
+        stages, plan = direction.stages, self.plan
+        made = {n for each in stages.loop for n in each.results}.union(*direction.carried)
+        views = {n for each in stages.loop if plan.is_view(each) for n in each.results}
         ahead = {n for each in direction.ahead for n in each.results}
+        entering = read_by(stages.loop) - made
+        later = read_by(stages.after) | wanted
+        direction.needed = later | entering
         direction.done = ahead - later
-        direction.kept = (made - views) & later
+        direction.kept = (made - views | ahead & entering) & later
         given: dict[int, Steps] = {}
-        for number in read_by(stages.loop) - made:
-            timed = number in self.plan.timed
-            if number in self._forward.kept:
-                given[number] = self._values[number]
-            else:
-                array = self._empty(self._time if timed else 1, self.plan.kinds[number])
-                given[number] = Steps(array if timed else array[0, ...], timed)
-                direction.copies[number] = given[number]
-        places = direction.places
-        places |= {n: given[n].array for n in ahead if n in given}
-        reads = Counter([n for each in chain(*stages) for n in each.reads])
-        for each in reversed(stages.before):
+        spare = plan.timed & entering - later
+        if direction is self._forward:
+            self.nbytes = 0
+            for other in (self._backward, self._retaining):
+                if other is not None:
+                    other.loop = None  # it reads the arrays that were there before
+        else:
+            assert self._forward.loop is not None
+            given = {n: self._values[n] for n in self._forward.kept & plan.saved & entering}
+            spare = spare.difference(given)
+            if direction is self._backward:
+                spare |= {n for n in given if n not in later and self._forward.loop.alone(n)}
+        scratch = Scratch(runner, self._device, self._xp)
+        lasting = plan.saved if direction is self._forward else set()
+
+        def empty(steps: int, kind: Kind, values: Sequence[int]) -> Array:
+            if lasting.isdisjoint(values):
+                return scratch.empty(steps, kind)
+            array = self._xp.empty((steps, *kind.shape), kind.dtype)
+            self.nbytes += array.nbytes
+            return array
+
+        copied = entering.difference(given)
+        loop = Loop(
+            stages.loop,
+            plan.kinds,
+            self._time,
+            given,
+            copied,
+            plan.timed,
+            spare,
+            direction.carried,
+            direction.kept,
+            self._reverse is not (direction is not self._forward),
+            empty,
+            self._xp,
+        )
+        direction.loop, direction.scratch = loop, scratch
+        direction.copies = {number: loop.steps(number) for number in copied}
+        direction.places = {n: direction.copies[n].array for n in ahead & copied}
+        self._place_ahead(direction, wanted)
+
+    def _place_ahead(self, direction: _Direction, wanted: set[int]) -> None:
+        """Let what the loop reads be computed in its place, of operands that lie there already."""
+        places, kinds = direction.places, self.plan.kinds
+        reads = Counter([n for each in chain(*direction.stages) for n in each.reads])
+        for each in reversed(direction.stages.before):
             (result, *_) = each.results
             for x in (each.operands[i] for i in kernels.may_overwrite(each) if result in places):
                 alone = isinstance(x, Ref) and reads[x.number] == 1 and x.number not in wanted
-                if alone and self.plan.kinds[x.number] == self.plan.kinds[result]:
+                if alone and kinds[x.number] == kinds[result]:
                     places.setdefault(x.number, places[result])
                     break
-        spare = [n for n, steps in direction.copies.items() if steps.timed]
-        forward = self._forward.loop
-        if direction is self._backward and forward is not None:
-            spare += [n for n in given if n in self._forward.kept and forward.alone(n)]
-        direction.loop = Loop(
-            stages.loop,
-            self.plan.kinds,
-            self._time,
-            given,
-            set(spare) - later,
-            carried,
-            direction.kept,
-            self._reverse is not (direction is not self._forward),
-            self._empty,
-            self._xp,
-        )
 
     def clear(self) -> None:
         """Forget the values of the last run."""
         self._values.clear()
         self._fresh.clear()
+        self._saved.clear()
 
     def _forget(self, numbers: Iterable[int]) -> None:
         """Let go the values that nobody reads any more."""
         for number in numbers:
             self._values.pop(number, None)
-
-    def _empty(self, steps: int, kind: Kind) -> Array:
-        """An array for so many steps."""
-        array = self._xp.empty((steps, *kind.shape), kind.dtype)
-        self.nbytes += array.nbytes
-        return array
 
     def _compute(
         self,
@@ -410,6 +455,8 @@ class _Direction:
         self.stages = stages
         self.carried = carried
         self.loop: Loop | None = None
+        #: Where the loop works, if there is one.
+        self.scratch: Any = None
         #: What is computed ahead of the loop; which values are needed after that, and which of
         #: the results only until the loop has its copies.
         self.ahead = [*stages.once, *stages.before]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any
 
-from minigrad.arrays import Array, make_array, small_products_are_fast
+from minigrad.arrays import Array, make_array
 from minigrad.scanning.passes import prepared
 from minigrad.scanning.playing import Plan, Workspace
 from minigrad.scanning.recording import Recording, check_repeatable, differentiated
+from minigrad.scanning.scratch import scratch_nbytes
 
 #: How many plans are kept.
 PLANS = 256
@@ -27,7 +28,7 @@ def set_workspace_limit(nbytes: int) -> None:
     """Set how many bytes of arrays :func:`minigrad.scan` keeps between two calls (256 MiB).
 
     They are those in which its loops work: fresh memory costs more than much arithmetic. What
-    the tape still needs is not among them, and has no limit. 0 keeps nothing.
+    the tape still needs has no limit. 0 keeps nothing.
 
     Raises ``ValueError`` for a negative number.
 
@@ -66,7 +67,7 @@ def take(
     """
     global _held
     key = (recording.program.key(), wanted, device)
-    place = key, time, reverse
+    place = key, time, reverse, get_ident()  # where it works belongs to its thread
     with _lock:
         plan = _plans.get(key)
         if plan is not None:
@@ -84,7 +85,7 @@ def take(
             _plans[key] = plan
             if len(_plans) > PLANS:
                 _plans.popitem(last=False)
-    return Workspace(plan, time, reverse, place, xp)
+    return Workspace(plan, time, reverse, place, device, xp)
 
 
 def planned(
@@ -98,7 +99,7 @@ def planned(
     program = prepared(recording.program, constant)
     if wanted is not None:
         program = differentiated(program, (recording.arrays, other.arrays), wanted)
-    return Plan(program, device == "cpu" and small_products_are_fast())
+    return Plan(program, constant, device)
 
 
 def give_back(workspace: Workspace) -> None:
@@ -112,10 +113,15 @@ def give_back(workspace: Workspace) -> None:
         _drop_beyond_limit()
 
 
+def held() -> int:
+    """The bytes of the workspaces that are kept, and of what all workspaces share."""
+    return _held + scratch_nbytes()
+
+
 def _drop_beyond_limit() -> None:
     """Let go those that were used least recently."""
     global _held
-    while _held > _limit:
+    while _free and held() > _limit:
         place, free = next(iter(_free.items()))
         if free:
             _held -= free.pop(0).nbytes

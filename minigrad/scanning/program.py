@@ -12,7 +12,7 @@ A program is data. The passes of :mod:`minigrad.scanning.passes` make another pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -157,3 +157,26 @@ def frozen(value: Any) -> Any:
         return tuple(map(frozen, value))
     # 1, 1.0 and True are equal, and not the same operand; nor are 0.0 and -0.0. NaN is the same.
     return type(value), str(value) if isinstance(value, slice | float) else value
+
+
+def needed_for(instructions: Sequence[Instruction], wanted: Iterable[int]) -> set[int]:
+    """These values, and all of which they are made."""
+    needed = set(wanted)
+    for each in reversed(instructions):
+        if not needed.isdisjoint(each.results):
+            needed.update(each.reads)
+    return needed
+
+
+def read_by(instructions: Iterable[Instruction]) -> set[int]:
+    """The values that instructions read."""
+    return {number for each in instructions for number in each.reads}
+
+
+def changing(instructions: Iterable[Instruction], given: Iterable[int]) -> set[int]:
+    """The values that are given at every step, and those that are made of them."""
+    found = set(given)
+    for each in instructions:
+        if not found.isdisjoint(each.reads):
+            found.update(each.results)
+    return found

@@ -16,7 +16,7 @@ import minigrad as mg
 import minigrad_rnn as rnn
 from minigrad.arrays import device_of, namespace
 from minigrad.containers import leaves_of
-from minigrad.scanning import pool
+from minigrad.scanning import playing, pool, scratch
 from minigrad.scanning.loop import Loop
 from minigrad.scanning.playing import Workspace
 from minigrad.scanning.recording import record
@@ -36,12 +36,20 @@ def played(step: Step, state: Any, *, gradient: bool) -> Workspace:
     program, xs = recording.program, sequence.array
     wanted = frozenset([*program.xs, *program.outside]) if gradient else None
     plan = pool.planned(recording, recording, wanted, device_of(xs))
-    workspace = Workspace(plan, TIME, False, None, namespace(xs))
+    workspace = Workspace(plan, TIME, False, None, device_of(xs), namespace(xs))
     states = [part.array for part in leaves_of(state)]
     ys, last = workspace.forward([xs], [], states, [part.array for part in recording.outside])
     if gradient:
         workspace.backward(ys, last, retain=False)
     return workspace
+
+
+def shared(workspace: Workspace) -> int:
+    """The bytes of scratch memory that it works in."""
+    directions = [workspace._forward, workspace._backward]
+    found = [each.scratch for each in directions if each is not None and each.scratch is not None]
+    blocks = {id(block): block for scratch in found for block in scratch._blocks}
+    return sum([block.array.nbytes for block in blocks.values()])
 
 
 def calls(workspace: Workspace) -> list[list[str]]:
@@ -134,46 +142,84 @@ def bytes_of(*each: tuple[int, int, int]) -> int:
 def test_an_array_that_nobody_reads_any_more_is_used_again() -> None:
     workspace = played(lambda x, h: ((), mg.tanh(h @ W @ W @ W @ W)), h0, gradient=False)
     state, products, weight = (2, BATCH, WIDTH), (2, BATCH, WIDTH), (1, WIDTH, WIDTH)
-    assert workspace.nbytes == bytes_of(state, products, weight)
+    assert (workspace.nbytes, shared(workspace)) == (0, bytes_of(state, products, weight))
 
 
-#: The arrays of an LSTM's loop that are not for all steps.
-LSTM_ONCE = [
-    (1, WIDTH, 4 * WIDTH),  # the scaled weight
-    (2, BATCH, 4 * WIDTH),  # scale and shift of the gates, spread out
-    (1, BATCH, 4 * WIDTH),  # the product
-]
+def test_an_array_for_all_steps_is_used_again_too() -> None:
+    def step(x: Any, h: Any) -> Any:
+        z = h @ (x.T @ h)
+        y = mg.concatenate([mg.tanh(z[:, :1]), mg.sin(z[:, 1:])], axis=-1)
+        return y, 0.5 * y
+
+    assert shared(played(step, h0, gradient=False)) == bytes_of(
+        (TIME, BATCH, WIDTH),  # x, and later y
+        (1, WIDTH, WIDTH),  # x^T h
+        (1, BATCH, WIDTH),  # z
+        (2, BATCH, WIDTH),  # h
+    )
 
 
 def test_the_bytes_of_an_lstm() -> None:
-    assert played(LSTM, LSTM.initial_state(BATCH), gradient=False).nbytes == bytes_of(
+    workspace = played(LSTM, LSTM.initial_state(BATCH), gradient=False)
+    assert workspace.nbytes == 0
+    assert shared(workspace) == bytes_of(
         (TIME, BATCH, 4 * WIDTH),  # the input's projection, and over it the gates
         (TIME + 1, BATCH, WIDTH),  # h
         (2, BATCH, WIDTH),  # c
         (1, BATCH, WIDTH),  # tanh(c);  f c  lies over f, and  i g  over i
-        *LSTM_ONCE,
+        (2, BATCH, 4 * WIDTH),  # scale and shift of the gates, spread out
+        (1, BATCH, 4 * WIDTH),  # the product
+        (1, WIDTH, 4 * WIDTH),  # the scaled weight
     )
 
 
 def test_the_bytes_of_an_lstm_and_its_gradient() -> None:
-    forward = bytes_of(
+    workspace = played(LSTM, LSTM.initial_state(BATCH), gradient=True)
+    assert workspace.nbytes == bytes_of(
         (TIME, BATCH, 4 * WIDTH),  # the gates
         (TIME + 1, BATCH, WIDTH),  # h
         (TIME + 1, BATCH, WIDTH),  # c
         (TIME, BATCH, WIDTH),  # tanh(c)
-        (2, BATCH, WIDTH),  # f c, and  i g
-        *LSTM_ONCE,
+        (1, BATCH, 4 * WIDTH),  # the shift of the gates, spread out
     )
-    backward = bytes_of(
+    assert shared(workspace) == bytes_of(
+        (1, BATCH, 4 * WIDTH),  # the scale of the gates
+        (1, BATCH, 4 * WIDTH),  # the product; later the gradients of the squashed gates
+        (2, BATCH, WIDTH),  # f c, and  i g
         (TIME, BATCH, 4 * WIDTH),  # the derivatives of the gates, and over them their gradients
         (TIME, BATCH, WIDTH),  # o (1 - tanh(c)^2)
         (TIME, BATCH, WIDTH),  # the gradient of y
         (2, BATCH, WIDTH),  # that of h, of two steps in turn
         (2, BATCH, WIDTH),  # that of c
-        (1, BATCH, 4 * WIDTH),  # that of the squashed gates, side by side
-        (1, 4 * WIDTH, WIDTH),  # the weight
+        (1, WIDTH, 4 * WIDTH),  # the scaled weight, later the weight
     )
-    assert played(LSTM, LSTM.initial_state(BATCH), gradient=True).nbytes == forward + backward
+
+
+@pytest.mark.host
+def test_the_bytes_of_large_states_whose_tanh_is_computed_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(playing, "LARGE", 0)
+    workspace = played(LSTM, LSTM.initial_state(BATCH), gradient=True)
+    assert workspace.nbytes == bytes_of(
+        (TIME, BATCH, 4 * WIDTH),  # the gates
+        (TIME + 1, BATCH, WIDTH),  # h
+        (TIME + 1, BATCH, WIDTH),  # c
+        (1, BATCH, 4 * WIDTH),  # the shift of the gates, spread out
+    )
+    assert workspace.plan.backward is not None
+    assert str(workspace.plan.backward.loop[0]) == "#25 = tanh(#24)"
+
+
+def test_two_layers_work_in_the_same_memory() -> None:
+    first = played(LSTM, LSTM.initial_state(BATCH), gradient=True)
+    blocks = len(scratch._blocks)
+    other = rnn.LSTMCell(WIDTH, WIDTH, dtype="float64", rng=1)
+    second = played(other, other.initial_state(BATCH), gradient=True)
+    assert len(scratch._blocks) == blocks
+    assert second._forward.scratch is not None
+    assert first._forward.scratch is not None
+    assert second._forward.scratch._blocks == first._forward.scratch._blocks
 
 
 # --------------------------------------------------------------------------------------

@@ -3,47 +3,42 @@ of them keep what any step computes."""
 
 from __future__ import annotations
 
-import sys
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import cleandoc
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
-from hypothesis import strategies as st
 from random_steps import Case, Step, gated_steps, leaf, steps_of_any_operations
+from small_steps import (
+    W,
+    b,
+    column,
+    full,
+    h,
+    joined,
+    parts,
+    positions,
+    recorded,
+    s,
+    whole_numbers,
+    x,
+)
 from transfer import on_device, to_host
 
 import minigrad as mg
-import minigrad_rnn as rnn
-from minigrad import Tensor, scanning
-from minigrad.arrays import small_products_are_fast
+from minigrad import Tensor
 from minigrad.containers import map_leaves
-from minigrad.scanning import kernels, passes, pool
-from minigrad.scanning.passes import Stages, changing, prepared, ready_to_play, stages
-from minigrad.scanning.program import Instruction, Kind, Program
+from minigrad.scanning import kernels, passes
+from minigrad.scanning.passes import prepared, ready_to_play
+from minigrad.scanning.program import Kind, Program
 from minigrad.scanning.recording import Recording, differentiated, record
 
 Pass = Callable[[Program], Program]
 
-# In printed programs #0 is x and #1 the state; #2 and so on are what else the step uses and makes.
-x, h = leaf(2, 4), leaf(2, 4, seed=1)
-W, b, column, s = leaf(4, 4, seed=2), leaf(4, seed=3), leaf(2, 1, seed=4), leaf(seed=5)
-full, whole_numbers, positions = (
-    leaf(2, 4, seed=6),
-    mg.tensor(np.arange(8).reshape(2, 4)),
-    mg.tensor([0, 0, 1, 2]),
-)
-
-
 #: Without an example that is as small as can be.
 SEARCH = settings(max_examples=200, phases=[Phase.generate], database=None)
-
-
-def recorded(step: Step, x: Tensor = x, h: Tensor = h) -> Program:
-    return record(step, x, h).program
 
 
 def with_gradients(step: Step, x: Tensor = x, h: Tensor = h) -> Program:
@@ -56,8 +51,24 @@ def gradients_of(recording: Recording, program: Program) -> Program:
     return differentiated(program, (recording.arrays, recording.arrays), wanted)
 
 
+def constant(numbers: Sequence[float], dtype: Any) -> Any:
+    return mg.tensor(numbers, dtype).array
+
+
 def with_gates(program: Program) -> Program:
-    return passes.with_gates(program, lambda numbers, dtype: mg.tensor(numbers, dtype).array)
+    return passes.with_gates(program, constant)
+
+
+def with_centred_weights(program: Program) -> Program:
+    return passes.with_centred_weights(passes.without_repeats(passes.with_moments(program)))
+
+
+def with_means_as_products(program: Program) -> Program:
+    return passes.with_means_as_products(program, constant)
+
+
+def played_program(program: Program, with_factors_outside: bool = True) -> Program:
+    return ready_to_play(program, constant, with_factors_outside)
 
 
 def assert_prints(program: Program, text: str) -> None:
@@ -66,14 +77,6 @@ def assert_prints(program: Program, text: str) -> None:
 
 def assert_leaves(change: Pass, program: Program) -> None:
     assert str(change(program)) == str(program)
-
-
-def parts(t: Any, split: Any = 2) -> Any:
-    return mg.split(t, split, axis=-1)
-
-
-def joined(*each: Any) -> Tensor:
-    return mg.concatenate(each, axis=-1)
 
 
 # --------------------------------------------------------------------------------------
@@ -382,6 +385,144 @@ def test_these_are_no_gates(step: Step) -> None:
 
 
 # --------------------------------------------------------------------------------------
+# with_moments
+# --------------------------------------------------------------------------------------
+
+
+def test_what_is_standardized_is_written_out_and_found_by_its_gradient() -> None:
+    program = with_gradients(lambda x, h: ((), mg.standardize(h, eps=0.5)))
+    assert_prints(
+        passes.without_repeats(passes.with_moments(program)),
+        """
+        x #0 (2, 4) float64, state #1 (2, 4) float64
+        #16 = sum(#1, axis=(1,), keepdims=True)
+        #17 = divide(#16, 4)
+        #18 = subtract(#1, #17)
+        #19 = square(#18)
+        #20 = sum(#19, axis=(1,), keepdims=True)
+        #21 = divide(#20, 4)
+        #22 = add(#21, 0.5)
+        #23 = sqrt(#22)
+        #2 = divide(#18, #23)
+        #7 = multiply(#3, #2)
+        #8 = sum(#7, axis=-1, keepdims=True)
+        #9 = divide(#8, 4)
+        #10 = sum(#3, axis=-1, keepdims=True)
+        #11 = divide(#10, 4)
+        #12 = subtract(#3, #11)
+        #13 = multiply(#2, #9)
+        #14 = subtract(#12, #13)
+        #15 = divide(#14, #23)
+        state #2
+        gradient of #1: #15
+        """,
+    )
+
+
+def test_so_is_a_variance_over_any_axes_with_any_freedom() -> None:
+    program = recorded(lambda x, h: (mg.var(h, axis=0, ddof=1, keepdims=True), h))
+    assert_prints(
+        passes.with_moments(program),
+        """
+        x #0 (2, 4) float64, state #1 (2, 4) float64
+        #3 = sum(#1, axis=(0,), keepdims=True)
+        #4 = divide(#3, 2)
+        #5 = subtract(#1, #4)
+        #6 = square(#5)
+        #7 = sum(#6, axis=(0,), keepdims=True)
+        #2 = divide(#7, 1)
+        y #2, state #1
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x, h: (mg.var(h, axis=-1), h),
+        lambda x, h: (mg.standardize(h.astype("float16")), h),
+        lambda x, h: (h**3.0, h),
+    ],
+    ids=["without its axis", "of half precision", "another power"],
+)
+def test_other_moments_are_left(step: Step) -> None:
+    assert_leaves(passes.with_moments, recorded(step))
+
+
+# --------------------------------------------------------------------------------------
+# with_centred_weights, with_means_as_products
+# --------------------------------------------------------------------------------------
+
+
+def test_a_centred_product_is_one_with_a_centred_weight() -> None:
+    program = recorded(lambda x, h: ((), mg.standardize(h @ W, eps=0.5)))
+    assert_prints(
+        passes.without_dead(with_centred_weights(program)),
+        """
+        x #0 (2, 4) float64, state #1 (2, 4) float64, outside #2 (4, 4) float64
+        #13 = sum(#2, axis=(1,), keepdims=True)
+        #14 = divide(#13, 4)
+        #15 = subtract(#2, #14)
+        #7 = matmul(#1, #15)
+        #8 = square(#7)
+        #9 = sum(#8, axis=(1,), keepdims=True)
+        #10 = divide(#9, 4)
+        #11 = add(#10, 0.5)
+        #12 = sqrt(#11)
+        #4 = divide(#7, #12)
+        state #4
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x, h: (z := h @ W, z - z.mean(axis=-1, keepdims=True)),
+        lambda x, h: ((), (z := h @ W) - x.mean(axis=-1, keepdims=True) + z),
+        lambda x, h: ((), (z := h @ W) - z.mean(axis=0, keepdims=True)),
+        lambda x, h: ((), (z := h @ W) - z.sum(axis=-1, keepdims=True) / 3.0),
+        lambda x, h: ((), (z := h * 2.0) - z.mean(axis=-1, keepdims=True)),
+        lambda x, h: ((), (z := h @ W) - (m := z.mean(axis=-1, keepdims=True)) + m),
+    ],
+    ids=[
+        "returned besides",
+        "less another's mean",
+        "less the mean of columns",
+        "less something else",
+        "no product",
+        "its mean is read besides",
+    ],
+)
+def test_other_products_are_not_centred(step: Step) -> None:
+    assert_leaves(passes.with_centred_weights, recorded(step))
+
+
+def test_a_mean_along_the_rows_is_a_product_with_a_column() -> None:
+    def step(x: Any, h: Any) -> Any:
+        means = [(h * k).mean(axis=-1, keepdims=True) for k in (2.0, 3.0)]
+        return (means, h.mean(axis=0, keepdims=True), h.mean(axis=-1)), h
+
+    program = with_means_as_products(recorded(step))
+    assert_prints(
+        program,
+        """
+        x #0 (2, 4) float64, state #1 (2, 4) float64
+        #2 = multiply(#1, 2.0)
+        #4 = matmul(#2, #12)
+        #5 = multiply(#1, 3.0)
+        #7 = matmul(#5, #12)
+        #8 = sum(#1, axis=0, keepdims=True)
+        #9 = divide(#8, 2)
+        #10 = sum(#1, axis=-1, keepdims=False)
+        #11 = divide(#10, 4)
+        y #4, y #7, y #9, y #11, state #1
+        """,
+    )
+    np.testing.assert_array_equal(to_host(program.constants[12]), np.full((4, 1), 0.25))
+
+
+# --------------------------------------------------------------------------------------
 # with_scaled_weights
 # --------------------------------------------------------------------------------------
 
@@ -646,7 +787,7 @@ def gru(x: Any, h: Any) -> Any:
 
 
 def prepared_on_device(program: Program) -> Program:
-    return prepared(program, lambda numbers, dtype: mg.tensor(numbers, dtype).array)
+    return prepared(program, constant)
 
 
 def test_both_gates_of_a_gru_are_one_operation() -> None:
@@ -664,7 +805,7 @@ def test_both_gates_of_a_gru_are_one_operation() -> None:
 
 def test_the_squash_of_the_gates_is_read_by_the_gradient_and_scaled_before() -> None:
     recording = record(gates_of(lambda x, h: h @ W + x @ W), x, h)
-    program = ready_to_play(gradients_of(recording, prepared_on_device(recording.program)), True)
+    program = played_program(gradients_of(recording, prepared_on_device(recording.program)))
     played = [str(each) for each in passes.without_dead(program).instructions]
     assert played[:9] == [
         "#30 = multiply(#2, #3)",
@@ -684,7 +825,7 @@ def test_what_is_read_twice_after_repeats_are_found_is_no_factor() -> None:
     program = with_gradients(with_gradient(lambda g: (g * full) * full - g * full))
     assert str(passes.with_factors(program)) != str(program)
     assert_prints(
-        ready_to_play(program, True),
+        played_program(program),
         """
         x #0 (2, 4) float64, state #1 (2, 4) float64
         #2 = add(#0, #1)
@@ -701,8 +842,8 @@ def test_what_is_read_twice_after_repeats_are_found_is_no_factor() -> None:
 
 def test_factors_can_be_left_inside() -> None:
     program = with_gradients(lambda x, h: ((), mg.tanh(x + h)))
-    assert_leaves(lambda program: ready_to_play(program, False), program)
-    outside = ready_to_play(program, True)
+    assert_leaves(lambda program: played_program(program, False), program)
+    outside = played_program(program)
     assert str(outside) == str(passes.with_factors(program)) != str(program)
 
 
@@ -720,11 +861,14 @@ OF_STEPS: dict[str, Pass] = {
 }
 OF_GRADIENTS: dict[str, Pass] = {
     "without_repeats": passes.without_repeats,
+    "with_moments": passes.with_moments,
+    "with_centred_weights": with_centred_weights,
+    "with_means_as_products": with_means_as_products,
     "with_factors": passes.with_factors,
     "with_scaled_weights": passes.with_scaled_weights,
     "with_rows_spread": passes.with_rows_spread,
-    "ready_to_play": lambda program: ready_to_play(program, True),
-    "ready_to_play, factors inside": lambda program: ready_to_play(program, False),
+    "ready_to_play": played_program,
+    "ready_to_play, factors inside": lambda program: played_program(program, False),
 }
 
 
@@ -800,265 +944,3 @@ def test_a_pass_changes_some_of_their_gradients(name: str) -> None:
         return str(OF_GRADIENTS[name](program)) != str(program)
 
     find(gated_steps(), changes, settings=SEARCH)
-
-
-# --------------------------------------------------------------------------------------
-# Stages
-# --------------------------------------------------------------------------------------
-
-
-def staged(
-    program: Program,
-    in_loop: Callable[[Instruction], bool] = lambda each: False,
-    wanted: list[int] | None = None,
-) -> Stages:
-    """The stages of a step without a gradient."""
-    return stages(
-        program.instructions,
-        lambda each: kernels.viewed(each, program.kinds) is not None,
-        in_loop,
-        program.xs,
-        program.states,
-        program.new_states,
-        program.ys if wanted is None else wanted,
-    )
-
-
-def assert_stages(found: Stages, text: str) -> None:
-    lines = [f"{name}: {each}" for name, stage in found._asdict().items() for each in stage]
-    assert lines == cleandoc(text).splitlines()
-
-
-def test_what_does_not_depend_on_the_state_is_not_in_the_loop() -> None:
-    def step(x: Any, h: Any) -> Any:
-        h = mg.tanh(mg.exp(x) @ W.T + h @ (s * W).T)
-        return (h * x, s * b), h
-
-    assert_stages(
-        staged(recorded(step)),
-        """
-        once: #4 = transpose(#3, axes=None)
-        once: #7 = multiply(#6, #3)
-        once: #8 = transpose(#7, axes=None)
-        once: #14 = multiply(#6, #13)
-        before: #2 = exp(#0)
-        before: #5 = matmul(#2, #4)
-        loop: #9 = matmul(#1, #8)
-        loop: #10 = add(#5, #9)
-        loop: #11 = tanh(#10)
-        after: #12 = multiply(#11, #0)
-        """,
-    )
-
-
-def test_a_view_is_in_every_stage_that_reads_it() -> None:
-    def step(x: Any, h: Any) -> Any:
-        first, second = parts(mg.exp(x))
-        return first, joined(second, second) * h
-
-    assert_stages(
-        staged(recorded(step)),
-        """
-        before: #2 = exp(#0)
-        before: #3, #4 = split(#2, bounds=(0, 2, 4), axis=1)
-        before: #5 = concatenate(#4, #4, axis=1, bounds=(0, 2, 4))
-        loop: #6 = multiply(#5, #1)
-        after: #3, #4 = split(#2, bounds=(0, 2, 4), axis=1)
-        """,
-    )
-
-
-def test_what_could_run_before_the_loop_may_run_in_it() -> None:
-    program = recorded(lambda x, h: ((), mg.tanh(mg.exp(x)) * h))
-    assert_stages(
-        staged(program, lambda each: each.primitive is kernels.TANH),
-        """
-        before: #2 = exp(#0)
-        loop: #3 = tanh(#2)
-        loop: #4 = multiply(#3, #1)
-        """,
-    )
-
-
-def test_a_copy_is_made_in_the_loop_and_what_nobody_wants_nowhere() -> None:
-    program = recorded(lambda x, h: (mg.tanh(h), x.detach()))
-    assert_stages(staged(program, wanted=[]), "loop: #3 = copy(#0 detached)")
-    assert_stages(staged(program), "loop: #3 = copy(#0 detached)\nafter: #2 = tanh(#1)")
-
-
-# -------------------------------------------------------------------------- products in blocks
-
-wide = leaf(192, 768, seed=7)
-many, many_more = leaf(32, 192, seed=8), leaf(32, 768, seed=9)
-
-
-def in_blocks(step: Step, x: Tensor, h: Tensor) -> tuple[Stages, list[Kind]]:
-    program = recorded(step, x, h)
-    timed = changing(program.instructions, [*program.xs, *program.states])
-    kinds = [*program.kinds]
-    return passes.with_products_in_blocks(staged(program), kinds, timed), kinds
-
-
-def test_a_product_of_a_step_is_cut_into_blocks() -> None:
-    found, kinds = in_blocks(lambda x, h: ((), (x + h @ wide) @ wide.T), many_more, many)
-    assert_stages(
-        found,
-        """
-        once: #5 = transpose(#2, axes=None)
-        once: #7 = reshape(#2, shape=(192, 12, 1, 64))
-        once: #8 = transpose(#7, axes=(1, 2, 0, 3))
-        once: #9 = reshape(#5, shape=(768, 3, 1, 64))
-        once: #10 = transpose(#9, axes=(1, 2, 0, 3))
-        loop: #3 = matmul_in_blocks(#1, #8, rows=32, columns=64)
-        loop: #4 = add(#0, #3)
-        loop: #6 = matmul_in_blocks(#4, #10, rows=16, columns=64)
-        """,
-    )
-    assert [kinds[n].shape for n in (8, 10)] == [(12, 1, 192, 64), (3, 1, 768, 64)]
-
-
-def test_a_matrix_that_is_read_twice_is_cut_once() -> None:
-    found, _ = in_blocks(lambda x, h: ((), (h @ wide + (2.0 * h) @ wide)[:, :192]), many, many)
-    assert [each.primitive.name for each in found.once] == ["reshape", "transpose"]
-    assert [each.primitive.name for each in found.loop].count("matmul_in_blocks") == 2
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        lambda x, h: ((), (h @ (x.T @ x @ wide))[:, :192]),  # changes with time
-        lambda x, h: ((), (h @ (wide * h.sum()))[:, :192]),  # is made in the loop
-        lambda x, h: ((), (h[:4] @ wide[:, :100]).sum() + h),  # is small
-        lambda x, h: ((), (h[:1] @ wide)[:, :192] + h),  # a single row
-        lambda x, h: ((), (h[None] @ wide)[0, :, :192]),  # a batch of matrices
-        lambda x, h: ((), (h @ wide[:, 0]).sum() + h),  # a vector
-        lambda x, h: ((), (h @ wide[:, :751])[:, :192]),  # no blocks of one width
-        lambda x, h: (x @ wide, h),  # for all steps at once
-    ],
-)
-def test_these_products_are_not_cut(step: Step) -> None:
-    found, kinds = in_blocks(step, many, many)
-    assert not [e for e in found.loop if e.primitive is kernels.matmul_in_blocks]
-    assert len(kinds) == len(recorded(step, many, many).kinds)
-
-
-@given(rows=st.integers(1, 300), inner=st.integers(1, 3000), columns=st.integers(1, 6000))
-def test_blocks_are_of_a_size_that_is_computed_without_copies(
-    rows: int, inner: int, columns: int
-) -> None:
-    size = kernels.size_of_blocks(rows, inner, columns)
-    if rows * inner * columns <= 10**6:
-        assert size is None
-    if size is not None:
-        height, width = size
-        assert rows % height == columns % width == 0
-        assert height * inner * width <= 10**6
-        assert width <= 80
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"),
-    [
-        ((32, 192, 768), (32, 64)),
-        ((20, 650, 2600), (20, 65)),  # no width by the 32
-        ((64, 2048, 512), (8, 32)),  # rather more rows than columns
-        ((80, 1150, 4600), None),  # no such width at all
-        ((1, 650, 2600), None),
-        ((100, 10, 1000), None),  # small as it is
-    ],
-)
-def test_sizes_of_blocks(shape: tuple[int, int, int], size: tuple[int, int] | None) -> None:
-    assert kernels.size_of_blocks(*shape) == size
-
-
-@pytest.mark.parametrize("rows", [2, 3, 6])
-def test_a_product_in_blocks_is_the_product(rows: int, rng: np.random.Generator) -> None:
-    x, matrix = rng.normal(size=(6, 5)), rng.normal(size=(5, 8))
-    blocks = on_device(matrix.reshape(5, 2, 1, 4).transpose(1, 2, 0, 3).copy())
-    found = kernels.matmul_in_blocks.forward(on_device(x), blocks, rows=rows, columns=4)
-    np.testing.assert_allclose(to_host(found), x @ matrix, rtol=1e-13)
-
-
-@pytest.mark.host
-def test_products_in_blocks_are_products(
-    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
-) -> None:
-    cell = rnn.LSTMCell(5, 80, dtype="float64", rng=0)
-    xs = mg.tensor(rng.normal(size=(4, 70, 5)), requires_grad=True)
-    state = cell.initial_state(70)
-    found = []
-    for fast in (True, False):
-        monkeypatch.setattr(pool, "small_products_are_fast", lambda fast=fast: fast)
-        monkeypatch.setattr(pool, "_plans", OrderedDict())
-        monkeypatch.setattr(pool, "_free", OrderedDict())
-        assert ("matmul_in_blocks" in str(scanning.plan(cell, state, xs))) is fast
-        monkeypatch.setattr(pool, "_plans", OrderedDict())
-        with mg.Tape() as tape:
-            ys, last = mg.scan(cell, state, xs)
-            loss = (ys * ys).sum() + last[1].sum()
-        found.append([ys, *tape.gradient(loss, [xs, *cell.parameters()])])
-    for a, b in zip(*found, strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12, atol=1e-12)
-
-
-OPENBLAS = {"internal_api": "openblas", "num_threads": 1}
-
-
-@pytest.mark.host
-@pytest.mark.parametrize(
-    ("name", "features", "libraries", "fast"),
-    [
-        ("scipy-openblas", ["X86_V3", "X86_V4"], [OPENBLAS, {"internal_api": "openmp"}], True),
-        ("openblas", ["AVX2", "AVX512_SKX"], [OPENBLAS], True),
-        ("scipy-openblas", ["X86_V3"], [OPENBLAS], False),
-        ("mkl", ["X86_V4"], [OPENBLAS], False),
-        ("scipy-openblas", ["X86_V4"], [OPENBLAS, OPENBLAS | {"num_threads": 2}], False),
-    ],
-)
-def test_small_products_are_fast_on_one_thread_of_openblas_with_avx512(
-    name: str,
-    features: list[str],
-    libraries: list[dict[str, Any]],
-    fast: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import threadpoolctl
-
-    config = {
-        "Build Dependencies": {"blas": {"name": name}},
-        "SIMD Extensions": {"found": features},
-    }
-    monkeypatch.setattr(np, "show_config", lambda mode: config)
-    monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: libraries)
-    assert small_products_are_fast() is fast
-
-
-@pytest.mark.host
-@pytest.mark.parametrize(("threads", "fast"), [("1", True), ("2", False), (None, False)])
-def test_without_threadpoolctl_the_environment_says_how_many_threads_there_are(
-    threads: str | None, fast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = {
-        "Build Dependencies": {"blas": {"name": "scipy-openblas"}},
-        "SIMD Extensions": {"found": ["X86_V4"]},
-    }
-    monkeypatch.setattr(np, "show_config", lambda mode: config)
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    if threads:
-        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
-    assert small_products_are_fast() is fast
-
-
-def test_what_changes_is_what_is_given_and_what_is_made_of_it() -> None:
-    program = recorded(lambda x, h: (s * W, mg.tanh(x @ (W * b)) * h[:, positions]))
-    made = {str(each).partition("(")[0]: each.results[0] for each in program.instructions}
-    assert made.keys() == {"#4 = multiply", "#6 = multiply", "#7 = matmul", "#8 = tanh"} | {
-        "#10 = getitem",
-        "#11 = multiply",
-    }
-    assert changing(program.instructions, []) == set()
-    assert changing(program.instructions, [0]) == {0, 7, 8, 11}
-    assert changing(program.instructions, [1]) == {1, 10, 11}
-    assert changing(program.instructions, [9]) == {9, 10, 11}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
-from threading import Thread
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from random_steps import Case, Step, gated_steps, leaf, leaf_of, steps_of_any_op
 import minigrad as mg
 from minigrad import Tensor, nn
 from minigrad.containers import leaves_of, map_leaves
-from minigrad.scanning import pool
+from minigrad.scanning import playing, pool
 from minigrad.testing import check_gradients
 
 TIME, BATCH, WIDTH = 5, 2, 4
@@ -210,20 +211,32 @@ def test_few_steps(time: int) -> None:
     assert_is_the_loop(gated, h0, leaf(time, BATCH, WIDTH), W)
 
 
-@pytest.mark.parametrize("large", [0, 1 << 30])
-def test_what_is_computed_in_the_loop_or_before_is_the_same(
-    large: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("minigrad.scanning.playing.LARGE", large)
-    monkeypatch.setattr(pool, "_plans", type(pool._plans)())
-    monkeypatch.setattr(pool, "_free", type(pool._free)())
-    for each in ("elman", "gates", "normalised", "a memory"):
-        assert_is_the_loop(*STEPS[each])
+@contextmanager
+def states_are_large() -> Iterator[None]:
+    """What can be computed in the loop or outside of it is computed in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(playing, "LARGE", 0)
+        patch.setattr(pool, "_plans", type(pool._plans)())
+        patch.setattr(pool, "_free", type(pool._free)())
+        patch.setattr(pool, "_held", 0)
+        yield
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_of_large_states_they_are_those_of_the_loop(name: str) -> None:
+    with states_are_large():
+        assert_is_the_loop(*STEPS[name])
 
 
 @given(case=gated_steps() | steps_of_any_operations())
 def test_any_step(case: Case) -> None:
     assert_is_the_loop(*case, rtol=1e-9, atol=1e-9)
+
+
+@given(case=gated_steps())
+def test_any_step_with_a_large_state(case: Case) -> None:
+    with states_are_large():
+        assert_is_the_loop(*case, rtol=1e-9, atol=1e-9)
 
 
 def test_it_passes_the_gradient_check() -> None:
@@ -369,15 +382,99 @@ def test_threads() -> None:
             np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
+def test_two_threads_in_the_middle_of_the_same_scan() -> None:
+    barrier, starts = Barrier(2), [h0, -0.5 * h0]
+    threads: list[Thread] = []
+
+    @mg.primitive
+    def meet(x: Any, /) -> Any:
+        if threads:
+            barrier.wait(timeout=20)
+        return x.copy()
+
+    def step(x: Any, h: Any) -> Any:
+        h = mg.tanh(x + meet(h @ W))
+        return h, h
+
+    expected = [mg.scan(step, h, sequence) for h in starts]
+    found: dict[int, Any] = {}
+
+    def work(i: int) -> None:
+        found[i] = mg.scan(step, starts[i], sequence)
+
+    threads += [Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(2):
+        for ours, theirs in zip(found[i], expected[i], strict=True):
+            np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_the_gradient_may_be_computed_in_another_thread() -> None:
+    sources, found = [h0, sequence, W], []
+    with mg.Tape() as tape:
+        ys, last = mg.scan(elman, h0, sequence)
+        loss = (ys * ys).sum() + last.sum()
+    thread = Thread(target=lambda: found.extend(tape.gradient(loss, sources, retain=True)))
+    thread.start()
+    for _ in range(20):
+        mg.scan(elman, -h0, -sequence)
+    thread.join()
+    for one, other in zip(found, tape.gradient(loss, sources), strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_an_operation_in_a_step_may_scan_something_itself() -> None:
+    @mg.primitive
+    def inner(x: Any, /) -> Any:
+        return mg.scan(elman, mg.tensor(x), sequence)[1].array
+
+    def step(x: Any, h: Any) -> Any:
+        z = h @ W
+        return z * x, mg.tanh(z + inner(h) + x)
+
+    for ours, theirs in zip(mg.scan(step, h0, sequence), loop(step, h0, sequence), strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-12)
+
+
+@pytest.mark.usefixtures("empty_pool")
+def test_the_gradient_of_a_scan_within_another_may_be_computed_after_it() -> None:
+    tapes: list[Any] = []
+
+    def total_of(xs: Tensor) -> Any:
+        with mg.no_grad(), mg.Tape() as tape:
+            return tape, mg.scan(elman, h0, xs)[1].sum()
+
+    @mg.primitive
+    def inner(x: Any, /) -> Any:
+        tapes.append(total_of(sequence))
+        return x.copy()
+
+    with states_are_large():  # whose gradients read what the forward loop has left where it is
+        others = [total_of(leaf(TIME, BATCH, WIDTH, seed=9)) for _ in range(TIME + 2)]
+        for tape, total in others:
+            tape.gradient(total, W)
+        others.clear()  # their workspaces are used by those inside
+        mg.scan(lambda x, h: ((), inner(h @ W)), h0, sequence)
+        found = [tape.gradient(total, W) for tape, total in tapes]
+    with mg.Tape() as tape:
+        expected = tape.gradient(loop(elman, h0, sequence)[1].sum(), W)
+    for each in found:
+        np.testing.assert_allclose(each.numpy(), expected.numpy(), rtol=1e-12)
+
+
 # --------------------------------------------------------------------------------------
 # Memory
 # --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def empty_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_free", type(pool._free)())
-    monkeypatch.setattr(pool, "_held", 0)
+def empty_pool() -> None:
+    mg.set_workspace_limit(0)
+    mg.set_workspace_limit(1 << 28)
+    assert pool._held == 0
 
 
 @pytest.mark.usefixtures("empty_pool")
@@ -405,15 +502,16 @@ def test_no_more_is_kept_than_the_limit() -> None:
     try:
         mg.set_workspace_limit(0)
         mg.scan(elman, h0, sequence)
-        assert pool._held == 0
+        others = pool.held()  # of scans that are still on a tape
         one = 8 * (TIME + 1) * BATCH * WIDTH
-        mg.set_workspace_limit(20 * one)
+        mg.set_workspace_limit(others + 20 * one)
         for time in range(1, 30):
-            mg.scan(elman, h0, leaf(time, BATCH, WIDTH))
-            assert pool._held <= 20 * one
-        assert pool._held > 10 * one
+            with mg.Tape():
+                mg.scan(elman, h0, leaf(time, BATCH, WIDTH))
+            assert pool.held() <= others + 20 * one
+        assert pool.held() > others + 10 * one
         mg.set_workspace_limit(0)
-        assert pool._held == 0
+        assert pool.held() == others
     finally:
         mg.set_workspace_limit(1 << 28)
     with pytest.raises(ValueError, match="at least 0, not -1"):
