@@ -53,6 +53,7 @@ FLOORS = (
     "scanning.kernels",
     "scanning.passes",
     "scanning.stages",
+    "scanning.batching",
     "scanning.scratch",
     "scanning.loop",
     "scanning.playing",

@@ -1,9 +1,8 @@
 """How an operation is run without a tape: by which functions, into which array, on how many steps.
 
 Of the operations that recurrent networks are made of it is known which ones only look at their
-operand in another way (:func:`viewed`), which functions compute the others into an array that
-is there already (:func:`calls`), and how they are computed for all steps at once
-(:func:`batched`). All others are computed by their own forward, step by step.
+operand in another way (:func:`viewed`), and which functions compute the others into an array that
+is there already (:func:`calls`). All others are computed by their own forward.
 """
 
 from __future__ import annotations
@@ -277,92 +276,11 @@ def _blocks(array: Array, rows: int, columns: int) -> Array:
     return array.reshape(high // rows, rows, wide // columns, columns).transpose(2, 0, 1, 3)
 
 
-# --------------------------------------------------------------------------------------
-# All steps at once
-# --------------------------------------------------------------------------------------
-
-
-class Steps(NamedTuple):
-    """A value at all steps: an array with an axis of time before the others, or without one."""
-
-    array: Array
-    timed: bool
-
-    def at(self, t: int) -> Array:
-        """The value at one step."""
-        return self.array[t, ...] if self.timed else self.array
-
-    def turned(self) -> Steps:
-        """The transposes of matrices."""
-        return Steps(self.array.swapaxes(-1, -2), self.timed)
-
-    def summed(self, time: int) -> Array:
-        """Its sum over all steps."""
-        return self.array.sum(axis=0) if self.timed else self.array * time
-
-
 def resolved(part: Any, value: Callable[[int], Any]) -> Any:
     """An operand or setting with the values in place of the Refs."""
     if isinstance(part, Ref):
         return value(part.number)
     return tuple([resolved(each, value) for each in part]) if isinstance(part, tuple) else part
-
-
-def batched(
-    instruction: Instruction,
-    value: Callable[[int], Steps],
-    kinds: Sequence[Kind],
-    time: int,
-    xp: Any,
-    out: Array | None = None,
-) -> list[Steps]:
-    """The results of an operation at all steps, from those of its operands.
-
-    ``out`` is an array that the result may be computed into.
-    """
-    timed = any([value(number).timed for number in instruction.reads])
-    view = viewed(instruction, kinds)
-    if view is not None:
-        operand = value(instruction.operands[0].number).array
-        return [Steps(array, timed) for array in view(operand, int(timed))]
-    primitive = instruction.primitive
-    if not timed and (out is None or primitive not in ELEMENTWISE):
-        return [Steps(a, False) for a in computed(instruction, lambda number: value(number).array)]
-    kind = kinds[instruction.results[0]]
-    if primitive in ELEMENTWISE:
-        made = xp.empty((time, *kind.shape), kind.dtype) if out is None else out
-
-        def aligned(number: int) -> Array:
-            """With as many axes behind that of time as the result has."""
-            array, own = value(number)
-            missing = len(kind.shape) - len(kinds[number].shape)
-            return array[(slice(None), *[None] * missing)] if own and missing else array
-
-        for function, arguments in calls(instruction, xp):
-            function(*[made if x is OUT else resolved(x, aligned) for x in arguments])
-        return [Steps(made, timed)]
-    operands = [value(x.number) for x in instruction.operands if isinstance(x, Ref)]
-    if primitive in ALONG_AXES:
-        axes = tuple([1 + axis for axis in axes_of(instruction, kinds)])
-        settings = instruction.settings | {"axis": axes[0] if len(axes) == 1 else axes}
-        return [Steps(primitive.forward(operands[0].array, **settings), True)]
-    if primitive is MATMUL:
-        product = _product(operands[0], operands[1], out, xp)
-        if product is not None:
-            return [Steps(product, True)]
-    if primitive is CONCATENATE or primitive is STACK:
-        shapes = [kinds[x.number].shape for x in instruction.operands]
-        parts = [
-            xp.broadcast_to(operand.array, (time, *shape))
-            for operand, shape in zip(operands, shapes, strict=True)
-        ]
-        join = xp.concatenate if primitive is CONCATENATE else xp.stack
-        return [Steps(join(parts, 1 + instruction.settings["axis"]), True)]
-    each = [
-        computed(instruction, lambda number: value(number).at(t))  # noqa: B023
-        for t in range(time)
-    ]
-    return [Steps(xp.stack(arrays), True) for arrays in zip(*each, strict=True)]
 
 
 def computed(instruction: Instruction, array: Callable[[int], Array]) -> list[Array]:
@@ -377,37 +295,3 @@ def axes_of(instruction: Instruction, kinds: Sequence[Kind]) -> tuple[int, ...]:
     """The axes along which an operation goes, of one step."""
     shape = kinds[instruction.operands[0].number].shape
     return places(instruction.primitive.name, instruction.settings["axis"], shape)
-
-
-def _product(a: Steps, b: Steps, out: Array | None, xp: Any) -> Array | None:
-    """A product of matrices at all steps: a single one if the right side is always the same."""
-    if b.array.ndim == 2 and not b.timed:
-        rows = a.array.reshape(-1, a.array.shape[-1])
-        if out is None:
-            return (rows @ b.array).reshape(*a.array.shape[:-1], b.array.shape[-1])
-        xp.matmul(rows, b.array, out=out.reshape(-1, b.array.shape[-1]))
-        return out
-    if a.array.ndim - a.timed == b.array.ndim - b.timed == 2:
-        return a.array @ b.array
-    return None
-
-
-def summed_product(a: Steps, b: Steps, time: int) -> Array:
-    """The sum over all steps of a product of matrices: one product."""
-    if not (a.timed and b.timed):
-        left = a.array if not a.timed else a.summed(time)
-        return left @ (b.summed(time) if not a.timed else b.array)
-    _, rows, inner = a.array.shape
-    columns = b.array.shape[-1]
-    left = a.array.swapaxes(0, 1).reshape(rows, time * inner)
-    return left @ b.array.reshape(time * inner, columns)
-
-
-def summed_sum(instruction: Instruction, x: Steps, kinds: Sequence[Kind], time: int) -> Array:
-    """The sum over all steps of a sum over axes."""
-    keepdims = instruction.settings["keepdims"]
-    axes = axes_of(instruction, kinds)
-    if not x.timed:
-        return x.array.sum(axes, keepdims=keepdims) * time
-    total = x.array.sum((0, *[1 + axis for axis in axes]), keepdims=keepdims)
-    return total[0] if keepdims else total

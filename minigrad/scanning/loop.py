@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from minigrad.arrays import Array
 from minigrad.ops.axes import span
 from minigrad.scanning import kernels
-from minigrad.scanning.kernels import OUT, Seen, Steps
+from minigrad.scanning.kernels import OUT, Seen
 from minigrad.scanning.program import Instruction, Kind, Ref
 
 #: A function and its arguments.
@@ -95,7 +95,7 @@ class Loop:
         instructions: Sequence[Instruction],
         kinds: Sequence[Kind],
         time: int,
-        given: Mapping[int, Steps],
+        given: Mapping[int, Array],
         copied: Iterable[int],
         timed: Container[int],
         spare: Container[int],
@@ -121,8 +121,7 @@ class Loop:
             buffer = self._new(kinds[number], number in timed, number in spare)
             self._put(number, buffer)
             if number in given:
-                steps = given[number]
-                buffer.array = steps.array if steps.timed else steps.array[None]
+                buffer.array = given[number] if number in timed else given[number][None]
         pairs = [self._carry(old, new) for old, new in carried]
         computed = {
             n for each in instructions if kernels.viewed(each, kinds) is None for n in each.results
@@ -149,13 +148,13 @@ class Loop:
         for function, arguments in self.calls:
             function(*arguments)
 
-    def steps(self, number: int) -> Steps:
-        """A value that is kept or copied, at all steps."""
+    def steps(self, number: int) -> Array:
+        """A value that is kept or copied: at all steps, if it changes with time."""
         place = self._places[number]
         whole = place.buffer.array
         if place.buffer.use == "step":
-            return Steps(place.of(whole)[0, ...], False)
-        return Steps(place.of(whole[place.shift : place.shift + self._time]), True)
+            return place.of(whole)[0, ...]
+        return place.of(whole[place.shift : place.shift + self._time])
 
     def alone(self, number: int) -> bool:
         """Whether no other value that was kept or left lies where this one does."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
 from math import prod
 from typing import Any
 
 from minigrad.arrays import Array, small_products_are_fast
 from minigrad.scanning import kernels
-from minigrad.scanning.kernels import Steps, batched
+from minigrad.scanning.batching import Batch, Schedule, Sums, Values
+from minigrad.scanning.kernels import viewed
 from minigrad.scanning.loop import Loop
 from minigrad.scanning.passes import Constant, ready_to_play
 from minigrad.scanning.program import Instruction, Kind, Program, Ref, changing, read_by
@@ -111,7 +112,7 @@ class Plan:
 
     def is_view(self, instruction: Instruction) -> bool:
         """Whether it computes nothing."""
-        return kernels.viewed(instruction, self.kinds) is not None
+        return viewed(instruction, self.kinds) is not None
 
     def _is_cheap(self, instruction: Instruction) -> bool:
         """Whether it takes less time in the loop, where its operands are in the cache."""
@@ -164,17 +165,12 @@ class Workspace:
         self._reverse = reverse
         self._device = device
         self._xp = xp
-        self._forward = _Direction(plan.forward, plan.states)
-        self._backward, self._retaining = (
-            None if plan.backward is None else _Direction(plan.backward, plan.seeds)
-            for _ in range(2)
-        )
-        #: The values of the run that is going on, by number.
-        self._values: dict[int, Steps] = {}
-        #: Those of them that lie in arrays of their own, made in this run.
-        self._fresh: set[int] = set()
+        self._batch = Batch(plan.kinds, plan.timed, time, xp)
+        self._forward: _Direction | None = None
+        #: The backward pass, by whether it leaves what forward has left as it is.
+        self._backward: dict[bool, _Direction] = {}
         #: What :meth:`forward` has left for :meth:`backward`.
-        self._saved: dict[int, Steps] = {}
+        self._saved: Values = {}
 
     def forward(
         self,
@@ -185,18 +181,16 @@ class Workspace:
     ) -> tuple[list[Array], list[Array]]:
         """The ys of all steps, and the last state; xs and drawn are for all steps."""
         program, plan = self.plan.program, self.plan
-        self.clear()
-        timed = [*zip((*program.xs, *program.drawn), (*xs, *drawn), strict=True)]
-        constant = [*zip(program.outside, outside, strict=False), *program.constants.items()]
-        self._values |= {n: Steps(array, True) for n, array in timed}
-        self._values |= {n: Steps(array, False) for n, array in constant}
-        wanted = {*program.ys, *plan.saved}
+        values = dict(program.constants)
+        values |= zip((*program.xs, *program.drawn), (*xs, *drawn), strict=True)
+        values |= zip(program.outside, outside, strict=False)
         with running() as runner:
-            last = self._loop(self._forward, runner, states, wanted)
-            self._compute(self._forward.stages.after, wanted)
-            ys = [self._own(number) for number in program.ys]
-        self._saved = {number: self._values[number] for number in plan.saved}
-        self._values.clear()
+            if self._forward is None or self._forward.runner != runner:
+                self._forward = self._forward_of(runner)
+                self._backward.clear()  # it reads the arrays that were there before
+            last, _ = self._forward.run(values, states)
+            ys = [self._own(number, values, self._forward) for number in program.ys]
+        self._saved = {number: values[number] for number in plan.saved}
         return ys, last
 
     def backward(
@@ -206,265 +200,185 @@ class Workspace:
 
         Without ``retain`` it may write to what :meth:`forward` has left.
         """
-        program, direction = self.plan.program, self._retaining if retain else self._backward
-        assert direction is not None
-        self._fresh.clear()
-        given = [Steps(g, True) for g in ys] + [Steps(g, False) for g in states]
-        seeded = [
-            (seed, g) for seed, g in zip(program.seeds, given, strict=True) if seed is not None
-        ]
-        self._values = self._saved | dict(seeded)
+        program, timed = self.plan.program, self.plan.timed
+        through = program.seeds_of_states()
+        pairs = zip(program.seeds, (*ys, *states), strict=True)
+        values = self._saved | {seed: g for seed, g in pairs if seed is not None}
         if not retain:
             self._saved = {}
-        gradients = program.gradients
-        # A state that is detached in every step has a gradient in the first alone.
-        through = program.seeds_of_states()
-        detached = [n for n in program.states if n in gradients and n not in through]
-        each = {gradients[n] for n in (*program.xs, *detached) if n in gradients}
-        sums = {gradients[n] for n in program.outside if n in gradients}
-        first = [g.array for _, g in seeded if not g.timed]
+        first = [values[seed] for seed in through.values()]
         with running() as runner:
-            last = self._loop(direction, runner, first, each | sums)
-            totals = self._add_up(direction.stages.after, each, sums)
+            direction = self._backward.get(retain)
+            if direction is None or direction.runner != runner:
+                direction = self._backward[retain] = self._backward_of(runner, values, retain)
+            last, totals = direction.run(values, first)
             found = dict(zip(through, last, strict=True))
-            first_step = self._time - 1 if self._reverse else 0
-            found |= {n: self._values[gradients[n]].at(first_step).copy() for n in detached}
-            found |= {n: totals[gradients[n]] for n in program.outside if n in gradients}
-            found |= {n: self._own(gradients[n]) for n in program.xs if n in gradients}
-        self._values.clear()
+            for n, gradient in program.gradients.items():
+                if n in program.outside:
+                    found[n] = totals[gradient]
+                elif n in program.xs:
+                    found[n] = self._own(gradient, values, direction)
+                elif n not in through:  # detached in every step, but for the first
+                    array = values[gradient]
+                    first_step = self._time - 1 if self._reverse else 0
+                    found[n] = (array[first_step] if gradient in timed else array).copy()
         return found
 
-    # ---------------------------------------------------------------- stages
+    def clear(self) -> None:
+        """Forget the values of the last run."""
+        self._saved = {}
 
-    def _loop(
-        self,
-        direction: _Direction,
-        runner: Hashable,
-        first: Sequence[Array],
-        wanted: set[int],
-    ) -> list[Array]:
-        """Run what comes before the loop, and the loop; what its last step has left."""
-        values = self._values
-        if direction.loop is None or direction.scratch.runner != runner:
-            self._prepare(direction, runner, wanted)
-        loop = direction.loop
-        assert loop is not None
-        self._compute(direction.ahead, direction.needed, direction.places)
-        for number, steps in direction.copies.items():
-            if values[number].array is not steps.array:
-                steps.array[...] = values[number].array
-        self._forget(direction.done)
-        loop.run(first)
-        values |= {number: loop.steps(number) for number in direction.kept}
-        return [array.copy() for array in loop.left]
-
-    def _prepare(self, direction: _Direction, runner: Hashable, wanted: set[int]) -> None:
-        """Find a place for everything in the loop, and for what is computed for it before."""
-        stages, plan = direction.stages, self.plan
-        made = {n for each in stages.loop for n in each.results}.union(*direction.carried)
-        views = {n for each in stages.loop if plan.is_view(each) for n in each.results}
-        ahead = {n for each in direction.ahead for n in each.results}
-        entering = read_by(stages.loop) - made
-        later = read_by(stages.after) | wanted
-        direction.needed = later | entering
-        direction.done = ahead - later
-        direction.kept = (made - views | ahead & entering) & later
-        given: dict[int, Steps] = {}
-        spare = plan.timed & entering - later
-        if direction is self._forward:
-            self.nbytes = 0
-            for other in (self._backward, self._retaining):
-                if other is not None:
-                    other.loop = None  # it reads the arrays that were there before
-        else:
-            assert self._forward.loop is not None
-            given = {n: self._values[n] for n in self._forward.kept & plan.saved & entering}
-            spare = spare.difference(given)
-            if direction is self._backward:
-                spare |= {n for n in given if n not in later and self._forward.loop.alone(n)}
-        scratch = Scratch(runner, self._device, self._xp)
-        lasting = plan.saved if direction is self._forward else set()
+    def _forward_of(self, runner: Hashable) -> _Direction:
+        plan, scratch = self.plan, Scratch(runner, self._device, self._xp)
+        self.nbytes = 0
 
         def empty(steps: int, kind: Kind, values: Sequence[int]) -> Array:
-            if lasting.isdisjoint(values):
+            if plan.saved.isdisjoint(values):
                 return scratch.empty(steps, kind)
             array = self._xp.empty((steps, *kind.shape), kind.dtype)
             self.nbytes += array.nbytes
             return array
 
-        copied = entering.difference(given)
-        loop = Loop(
-            stages.loop,
-            plan.kinds,
-            self._time,
-            given,
-            copied,
-            plan.timed,
-            spare,
-            direction.carried,
-            direction.kept,
-            self._reverse is not (direction is not self._forward),
+        return _Direction(
+            self._batch,
+            plan.forward,
+            plan.states,
+            {*plan.program.ys, *plan.saved},
+            set(),
+            {},
+            set(),
+            self._reverse,
+            scratch,
             empty,
-            self._xp,
-        )
-        direction.loop, direction.scratch = loop, scratch
-        direction.copies = {number: loop.steps(number) for number in copied}
-        direction.places = {n: direction.copies[n].array for n in ahead & copied}
-        self._place_ahead(direction, wanted)
-
-    def _place_ahead(self, direction: _Direction, wanted: set[int]) -> None:
-        """Let what the loop reads be computed in its place, of operands that lie there already."""
-        places, kinds = direction.places, self.plan.kinds
-        reads = Counter([n for each in chain(*direction.stages) for n in each.reads])
-        for each in reversed(direction.stages.before):
-            (result, *_) = each.results
-            for x in (each.operands[i] for i in kernels.may_overwrite(each) if result in places):
-                alone = isinstance(x, Ref) and reads[x.number] == 1 and x.number not in wanted
-                if alone and kinds[x.number] == kinds[result]:
-                    places.setdefault(x.number, places[result])
-                    break
-
-    def clear(self) -> None:
-        """Forget the values of the last run."""
-        self._values.clear()
-        self._fresh.clear()
-        self._saved.clear()
-
-    def _forget(self, numbers: Iterable[int]) -> None:
-        """Let go the values that nobody reads any more."""
-        for number in numbers:
-            self._values.pop(number, None)
-
-    def _compute(
-        self,
-        instructions: Sequence[Instruction],
-        needed: set[int],
-        places: Mapping[int, Array] | None = None,
-    ) -> None:
-        """The results of instructions, in their order, at all steps.
-
-        ``needed`` are the values that are read afterwards; others may be written over. ``places``
-        has arrays for some of the results.
-        """
-        values, kinds, fresh = self._values, self.plan.kinds, self._fresh
-        places = places or {}
-        last_use = {n: i for i, each in enumerate(instructions) for n in each.reads}
-        made = {n for each in instructions for n in each.results}
-        for i, each in enumerate(instructions):
-            dead = [n for n in each.reads if last_use[n] == i and n in made and n not in needed]
-            (result, *_) = each.results
-            place = places.get(result)
-            for x in (each.operands[p] for p in kernels.may_overwrite(each)):
-                free = isinstance(x, Ref) and x.number in dead and x.number in fresh
-                if place is None and free and kinds[x.number] == kinds[result]:
-                    place = values[x.number].array
-            found = batched(each, values.__getitem__, kinds, self._time, self._xp, place)
-            values |= zip(each.results, found, strict=True)
-            if self.plan.is_view(each):
-                fresh.difference_update(each.reads)
-            elif found[0].timed and result not in places:
-                fresh.update(each.results)
-            self._forget(dead)
-
-    def _add_up(
-        self, instructions: Sequence[Instruction], each: set[int], sums: set[int]
-    ) -> dict[int, Array]:
-        """Run what comes after the loop; the sums over all steps of the values ``sums``.
-
-        A product is summed while it is computed, and a sum of products part by part, so that
-        the gradient of a weight is never there for every step.
-        """
-        at_all_steps, summed = set(each), set(sums)
-        for instruction in reversed(instructions):
-            if not summed.isdisjoint(instruction.results):
-                if self._adds(instruction):
-                    summed.update(instruction.reads)
-                elif self._is_summed_at_once(instruction):
-                    at_all_steps.update(instruction.reads)
-                else:
-                    at_all_steps.update(instruction.results)
-            if not at_all_steps.isdisjoint(instruction.results):
-                at_all_steps.update(instruction.reads)
-        totals: dict[int, Array] = {}
-        adding = [i for i in instructions if not summed.isdisjoint(i.results)]
-        self._compute(
-            [i for i in instructions if not at_all_steps.isdisjoint(i.results)],
-            each | sums | summed | read_by(adding),
-        )
-        turned = read_by([i for i in adding if i.primitive is kernels.TRANSPOSE])
-
-        def total(number: int) -> Array:
-            return totals[number] if number in totals else self._values[number].summed(self._time)
-
-        for instruction in adding:
-            found = self._total(instruction, total, not turned.isdisjoint(instruction.results))
-            totals |= zip(instruction.results, found, strict=True)
-        return {number: total(number) for number in sums}
-
-    def _adds(self, instruction: Instruction) -> bool:
-        """Whether the sum of the results is that of the operands' sums."""
-        if self.plan.is_view(instruction):
-            return True
-        kinds = {self.plan.kinds[n] for n in (*instruction.reads, *instruction.results)}
-        return (
-            instruction.primitive in kernels.ADDING
-            and len(kinds) == 1
-            and all([isinstance(x, Ref) for x in instruction.operands])
         )
 
-    def _is_summed_at_once(self, instruction: Instruction) -> bool:
-        """Whether the sum over all steps takes no more than the values at one."""
-        if instruction.primitive is kernels.MATMUL:
-            return {len(self.plan.kinds[n].shape) for n in instruction.reads} == {2}
-        return instruction.primitive is kernels.SUM
+    def _backward_of(self, runner: Hashable, values: Values, retain: bool) -> _Direction:
+        plan, forward, scratch = self.plan, self._forward, Scratch(runner, self._device, self._xp)
+        assert plan.backward is not None
+        assert forward is not None
+        gradients, outside = plan.program.gradients, plan.program.outside
+        through = plan.program.seeds_of_states()
+        lasting = {n: values[n] for n in plan.saved.intersection(forward.kept)}
+        return _Direction(
+            self._batch,
+            plan.backward,
+            plan.seeds,
+            {g for n, g in gradients.items() if n not in outside and n not in through},
+            {g for n, g in gradients.items() if n in outside},
+            lasting,
+            set() if retain else {n for n in lasting if forward.loop.alone(n)},
+            not self._reverse,
+            scratch,
+            lambda steps, kind, values: scratch.empty(steps, kind),
+        )
 
-    def _total(
-        self, instruction: Instruction, total: Callable[[int], Array], turned: bool
-    ) -> Sequence[Array]:
-        """The sums of an instruction's results over all steps.
-
-        ``turned`` if their transposes are wanted: these have their rows in one piece then, as
-        parameters do.
-        """
-        if self._adds(instruction):
-            return kernels.computed(instruction, total)
-        values = [self._values[x.number] for x in instruction.operands if isinstance(x, Ref)]
-        if not self._is_summed_at_once(instruction):
-            return [self._values[n].summed(self._time) for n in instruction.results]
-        if instruction.primitive is kernels.MATMUL:
-            a, b = values
-            if turned:  # (A B)^T = B^T A^T
-                return [kernels.summed_product(b.turned(), a.turned(), self._time).T]
-            return [kernels.summed_product(a, b, self._time)]
-        return [kernels.summed_sum(instruction, values[0], self.plan.kinds, self._time)]
-
-    def _own(self, number: int) -> Array:
+    def _own(self, number: int, values: Values, direction: _Direction) -> Array:
         """A value at all steps that the next run will not write to."""
-        array, timed = self._values[number]
-        if number in self._fresh:
+        array = values[number]
+        if number in direction.fresh:
             return array
-        if not timed:
+        if number not in self.plan.timed:
             array = self._xp.broadcast_to(array, (self._time, *array.shape))
         return array.copy("K")
 
 
 class _Direction:
-    """One of the two ways through the steps."""
+    """One of the two ways through the steps, and the arrays in which it is run.
 
-    def __init__(self, stages: Stages, carried: Sequence[tuple[int, int]]) -> None:
-        self.stages = stages
-        self.carried = carried
-        self.loop: Loop | None = None
-        #: Where the loop works, if there is one.
-        self.scratch: Any = None
-        #: What is computed ahead of the loop; which values are needed after that, and which of
-        #: the results only until the loop has its copies.
-        self.ahead = [*stages.once, *stages.before]
-        self.needed: set[int] = set()
-        self.done: set[int] = set()
-        #: The values of the loop that are wanted afterwards, at all steps.
-        self.kept: set[int] = set()
-        #: Where the loop finds values that are other arrays in every run.
-        self.copies: dict[int, Steps] = {}
-        #: Where results of what comes before the loop are computed.
-        self.places: dict[int, Array] = {}
+    Args:
+        batch: what is known of the values.
+        stages: what is computed.
+        carried: pairs of what a step is given and leaves.
+        wanted, sums: the values that are wanted of all steps, and those whose sums are.
+        given: values that are the same arrays in every run.
+        spare: those of them that may be overwritten.
+        backwards: whether the steps are run from the last to the first.
+        scratch: where it works.
+        empty: makes an array for a number of steps, in which these values are to lie.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        stages: Stages,
+        carried: Sequence[tuple[int, int]],
+        wanted: set[int],
+        sums: set[int],
+        given: Values,
+        spare: set[int],
+        backwards: bool,
+        scratch: Scratch,
+        empty: Callable[[int, Kind, Sequence[int]], Array],
+    ) -> None:
+        ahead = [*stages.once, *stages.before]
+        made_ahead = {n for each in ahead for n in each.results}
+        views = [each for each in stages.loop if viewed(each, batch.kinds) is not None]
+        made = {n for each in stages.loop for n in each.results}.union(*carried)
+        entering = read_by(stages.loop) - made
+        later = read_by(stages.after) | wanted | sums
+        given = {n: array for n, array in given.items() if n in entering}
+        copied = entering.difference(given)
+        #: The values of the loop that are wanted afterwards.
+        self.kept = later & (
+            made.difference(*[each.results for each in views]) | made_ahead & copied
+        )
+        self.loop = loop = Loop(
+            stages.loop,
+            batch.kinds,
+            batch.time,
+            given,
+            copied,
+            batch.timed,
+            {n for n in entering - later if n in (spare if n in given else batch.timed)},
+            carried,
+            self.kept,
+            backwards,
+            empty,
+            batch.xp,
+        )
+        self._scratch = scratch
+        # Where the loop finds values that are other arrays in every run, or are computed there.
+        self._copies = {n: loop.steps(n) for n in copied}
+        self._left = {n: loop.steps(n) for n in self.kept}
+        self._done = made_ahead - later
+        places = {n: self._copies[n] for n in made_ahead & copied}
+        _place_operands(stages, places, wanted | sums, batch.kinds)
+        self._ahead = Schedule(batch, ahead, later | entering, places=places)
+        self._after = Sums(batch, stages.after, wanted, sums, self._ahead.fresh)
+
+    @property
+    def runner(self) -> Hashable:
+        """Who may run it."""
+        return self._scratch.runner
+
+    @property
+    def fresh(self) -> set[int]:
+        """The values that lie in arrays of their own, made in the run."""
+        return self._after.schedule.fresh
+
+    def run(self, values: Values, first: Sequence[Array]) -> tuple[list[Array], dict[int, Array]]:
+        """Add to the values what is wanted of them; what the last step leaves, and the sums."""
+        self._ahead.run(values)
+        for number, array in self._copies.items():
+            if values[number] is not array:
+                array[...] = values[number]
+        for number in self._done.intersection(values):
+            del values[number]
+        self.loop.run(first)
+        values |= self._left
+        totals = self._after.run(values)
+        return [array.copy() for array in self.loop.left], totals
+
+
+def _place_operands(
+    stages: Stages, places: Values, wanted: set[int], kinds: Sequence[Kind]
+) -> None:
+    """Let what is computed in a place be computed of operands that lie there already."""
+    reads = Counter([n for each in chain(*stages) for n in each.reads])
+    for each in reversed(stages.before):
+        (result, *_) = each.results
+        for x in (each.operands[i] for i in kernels.may_overwrite(each) if result in places):
+            alone = isinstance(x, Ref) and reads[x.number] == 1 and x.number not in wanted
+            if alone and kinds[x.number] == kinds[result]:
+                places.setdefault(x.number, places[result])
+                break

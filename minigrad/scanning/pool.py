@@ -67,16 +67,10 @@ def take(
     """
     global _held
     key = (recording.program.key(), wanted, device)
-    place = key, time, reverse, get_ident()  # where it works belongs to its thread
     with _lock:
         plan = _plans.get(key)
         if plan is not None:
             _plans.move_to_end(key)
-            free = _free.get(place)
-            if free:
-                workspace = free.pop()
-                _held -= workspace.nbytes
-                return workspace
     if plan is None:
         other = again()
         check_repeatable(recording, other)
@@ -85,6 +79,13 @@ def take(
             _plans[key] = plan
             if len(_plans) > PLANS:
                 _plans.popitem(last=False)
+    place = plan, time, reverse, get_ident()  # where it works belongs to its thread
+    with _lock:
+        free = _free.get(place)
+        if free:
+            workspace = free.pop()
+            _held -= workspace.nbytes
+            return workspace
     return Workspace(plan, time, reverse, place, device, xp)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from minigrad.arrays import Array, DType
@@ -49,13 +50,13 @@ class Instruction:
     operands: tuple[Any, ...]
     settings: dict[str, Any]
     results: tuple[int, ...]
-    #: The numbers of the values that it needs.
-    reads: tuple[int, ...] = field(init=False)
     #: What :func:`minigrad.scanning.kernels.viewed` has found out about it.
     view: Any = field(init=False, default=...)
 
-    def __post_init__(self) -> None:
-        self.reads = tuple(_numbers_in((*self.operands, *self.settings.values())))
+    @cached_property
+    def reads(self) -> tuple[int, ...]:
+        """The numbers of the values that it needs."""
+        return tuple(_numbers_in((*self.operands, *self.settings.values())))
 
     def __str__(self) -> str:
         given = [*map(str, self.operands)]

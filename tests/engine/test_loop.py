@@ -44,22 +44,25 @@ def played(step: Step, state: Any, *, gradient: bool) -> Workspace:
     return workspace
 
 
+def directions(workspace: Workspace) -> list[Any]:
+    assert workspace._forward is not None
+    return [workspace._forward, *workspace._backward.values()]
+
+
 def shared(workspace: Workspace) -> int:
     """The bytes of scratch memory that it works in."""
-    directions = [workspace._forward, workspace._backward]
-    found = [each.scratch for each in directions if each is not None and each.scratch is not None]
-    blocks = {id(block): block for scratch in found for block in scratch._blocks}
+    found = [block for direction in directions(workspace) for block in direction._scratch._blocks]
+    blocks = {id(block): block for block in found}
     return sum([block.array.nbytes for block in blocks.values()])
 
 
 def calls(workspace: Workspace) -> list[list[str]]:
     """The functions that are called at every step, by direction: where over which operand."""
     found = []
-    for direction in (workspace._forward, workspace._backward):
-        if direction is not None and direction.loop is not None:
-            each = direction.loop.calls
-            assert len(each) % TIME == 0
-            found.append([_described(*call) for call in each[: len(each) // TIME]])
+    for direction in directions(workspace):
+        each = direction.loop.calls
+        assert len(each) % TIME == 0
+        found.append([_described(*call) for call in each[: len(each) // TIME]])
     return found
 
 
@@ -217,9 +220,8 @@ def test_two_layers_work_in_the_same_memory() -> None:
     other = rnn.LSTMCell(WIDTH, WIDTH, dtype="float64", rng=1)
     second = played(other, other.initial_state(BATCH), gradient=True)
     assert len(scratch._blocks) == blocks
-    assert second._forward.scratch is not None
-    assert first._forward.scratch is not None
-    assert second._forward.scratch._blocks == first._forward.scratch._blocks
+    for one, another in zip(directions(first), directions(second), strict=True):
+        assert one._scratch._blocks == another._scratch._blocks
 
 
 # --------------------------------------------------------------------------------------
