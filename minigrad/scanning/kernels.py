@@ -169,12 +169,20 @@ _VIEWS: Final = {
 # --------------------------------------------------------------------------------------
 
 
-def calls(instruction: Instruction, xp: Any) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
-    """Functions to be called one after the other, and their arguments, Refs and OUT among them."""
+def calls(
+    instruction: Instruction, xp: Any, out: Any = None
+) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Functions to be called one after the other, and their arguments, Refs and OUT among them.
+
+    ``out`` is an array like those into which they will compute, if these are known.
+    """
     primitive, operands = instruction.primitive, instruction.operands
     if primitive in UFUNCS:
         return [(_ufunc(xp, UFUNCS[primitive]), (*operands, OUT))]
     if primitive is MATMUL:
+        in_one_piece = out is not None and out.ndim <= 2 and out.flags.c_contiguous
+        if in_one_piece and xp.__name__ == "numpy":
+            return [(xp.dot, (*operands, OUT))]  # which starts faster
         return [(_ufunc(xp, "matmul"), (*operands, OUT))]
     if primitive is matmul_in_blocks:
         x, blocks = operands

@@ -307,7 +307,7 @@ class Loop:
             yield from self._parts_to_copy(instruction, places[0], outs[0])
             return
         out = outs[0] if len(outs) == 1 else [*zip(*outs, strict=True)]
-        for function, arguments in kernels.calls(instruction, xp):
+        for function, arguments in kernels.calls(instruction, xp, outs[0][0]):
             columns = [self._argument(each, out) for each in arguments]
             yield zip(repeat(function, self._time), zip(*columns, strict=False), strict=True)
 

@@ -81,7 +81,7 @@ def _described(function: Any, arguments: tuple[Any, ...]) -> str:
 def test_an_lstm_is_ten_calls_and_its_gradient_ten_more() -> None:
     forward, backward = calls(played(LSTM, LSTM.initial_state(BATCH), gradient=True))
     assert forward == [
-        "matmul",
+        "dot",
         *("add over 1", "tanh over 0", "multiply over 0", "add over 0"),  # of all gates
         *("multiply", "multiply", "add"),  # c
         *("tanh", "multiply"),  # h
@@ -89,7 +89,7 @@ def test_an_lstm_is_ten_calls_and_its_gradient_ten_more() -> None:
     assert backward == [
         *("add over 0", "multiply", "multiply over 0", "add over 1"),  # of h, o and c
         *("multiply", "multiply", "multiply", "multiply"),  # of i, g, f and c before
-        *("multiply over 1", "matmul"),  # of all gates, without a copy, and h before
+        *("multiply over 1", "dot"),  # of all gates, without a copy, and h before
     ]
 
 
@@ -97,16 +97,16 @@ def test_an_lstm_is_ten_calls_and_its_gradient_ten_more() -> None:
 @pytest.mark.parametrize(
     ("step", "gradient", "expected"),
     [
-        (lambda x, h: ((), mg.tanh(x + h @ W)), False, ["matmul", "add over 0", "tanh"]),
+        (lambda x, h: ((), mg.tanh(x + h @ W)), False, ["dot", "add over 0", "tanh"]),
         (
             lambda x, h: ((), (a := mg.tanh(h @ W)) * 0.5 + a),
             False,
-            ["matmul", "tanh over 0", "multiply", "add"],
+            ["dot", "tanh over 0", "multiply", "add"],
         ),
         (
             lambda x, h: ((), (a := mg.tanh(h @ W)) * 0.5 + a),
             True,
-            ["matmul", "tanh", "multiply", "add"],
+            ["dot", "tanh", "multiply", "add"],
         ),
         (lambda x, h: ((), mg.tanh(h + full) * h), False, ["add", "tanh over 0", "multiply"]),
         (lambda x, h: ((), mg.sin(mg.tanh(h[0])) + h), False, ["tanh", "sin over 0", "add"]),
