@@ -50,6 +50,7 @@ FLOORS = (
     "derivatives",
     "checkpoint",
     "scanning.program",
+    "scanning.blocks",
     "scanning.kernels",
     "scanning.passes",
     "scanning.stages",

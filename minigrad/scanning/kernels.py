@@ -18,6 +18,7 @@ from minigrad.ops.axes import at, places, span
 from minigrad.ops.indexing import _getitem
 from minigrad.ops.joining import _concatenate, _split, _stack, _unstack
 from minigrad.primitive import Primitive, primitive
+from minigrad.scanning.blocks import Blocks, matmul_in_blocks, results_in_blocks, rows_in_blocks
 from minigrad.scanning.program import Instruction, Kind, Ref
 from minigrad.tensor import Tensor
 
@@ -40,13 +41,6 @@ def squash(z: TensorLike, scale: TensorLike, shift: TensorLike, /) -> Tensor:
 # scale^2 (1 - tanh^2),  of what is there already
 squash.rules(z=lambda g, scale, shift, out: g * (ops.square(scale) - ops.square(out - shift)))
 SQUASH: Final = squash.primitive
-
-
-@Primitive
-def matmul_in_blocks(x: Any, blocks: Any, /, rows: int, columns: int) -> Any:
-    """x W  by blocks of so many rows of x and columns of W, (count, 1, rows of W, columns)."""
-    parts = _blocks_of_rows(rows)(x) @ blocks
-    return parts.transpose(1, 2, 0, 3).reshape(len(x), -1)
 
 
 #: What stands where a value has to be in two places.
@@ -185,10 +179,11 @@ def calls(
             return [(xp.dot, (*operands, OUT))]  # which starts faster
         return [(_ufunc(xp, "matmul"), (*operands, OUT))]
     if primitive is matmul_in_blocks:
-        x, blocks = operands
-        rows, columns = instruction.settings["rows"], instruction.settings["columns"]
-        out = Seen(OUT, lambda array: _blocks(array, rows, columns))
-        return [(xp.matmul, (Seen(x, _blocks_of_rows(rows)), blocks, out))]
+        (x, matrix), size = operands, Blocks(**instruction.settings)
+        rows = Seen(x, lambda array: rows_in_blocks(array, size))
+        return [
+            (xp.matmul, (rows, matrix, Seen(OUT, lambda array: results_in_blocks(array, size))))
+        ]
     x = operands[0]
     if primitive is SIGMOID:  # tanh(x/2)/2 + 1/2
         return [
@@ -250,38 +245,6 @@ def _forward(instruction: Instruction) -> Callable[..., None]:
             out[...] = result
 
     return compute
-
-
-#: Of so many multiplications OpenBLAS with AVX-512 computes a product without copying its
-#: operands into another order first; those of a step would be copied at every step.
-_WITHOUT_COPIES = 10**6
-
-
-def size_of_blocks(rows: int, inner: int, columns: int) -> tuple[int, int] | None:
-    """The rows and columns of blocks of a product that are computed without copies.
-
-    ``None`` if the whole is, or if there are no blocks of a size that OpenBLAS is good at: some
-    rows, and columns by the 32, or else many.
-    """
-    if rows == 1 or rows * inner * columns <= _WITHOUT_COPIES:
-        return None
-    sizes = []
-    heights = [h for h in range(1, rows + 1) if rows % h == 0]
-    for width in [w for w in range(16, 81) if columns % w == 0 and (w % 16 == 0 or w >= 64)]:
-        height = max([h for h in heights if h * inner * width <= _WITHOUT_COPIES], default=0)
-        if height >= min(rows, 4):
-            sizes.append((height, width))
-    return max(sizes, key=lambda size: (size[1] % 32 == 0, size[0] >= 8, size[1]), default=None)
-
-
-def _blocks_of_rows(rows: int) -> Callable[[Array], Array]:
-    return lambda array: array.reshape(-1, rows, array.shape[1])
-
-
-def _blocks(array: Array, rows: int, columns: int) -> Array:
-    """An array as  (its columns / columns, its rows / rows, rows, columns),  without copying."""
-    high, wide = array.shape
-    return array.reshape(high // rows, rows, wide // columns, columns).transpose(2, 0, 1, 3)
 
 
 def resolved(part: Any, value: Callable[[int], Any]) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from minigrad.arrays import DType
 from minigrad.scanning import kernels
+from minigrad.scanning.blocks import Blocks, blocks_of, matmul_in_blocks, shapes_of_matrix
 from minigrad.scanning.program import Instruction, Kind, Ref, needed_for, read_by
 
 
@@ -99,31 +101,46 @@ def stages(
 def with_products_in_blocks(found: Stages, kinds: list[Kind], timed: set[int]) -> Stages:
     """Stages whose loop multiplies by a matrix that is the same at all steps block by block.
 
-    See :func:`minigrad.scanning.kernels.size_of_blocks`; new values are added to ``kinds``.
+    See :mod:`minigrad.scanning.blocks`; new values are added to ``kinds``.
     """
     once, loop = [*found.once], []
     cut: dict[Any, Ref] = {}
+
+    def value(shape: tuple[int, ...], dtype: DType) -> Ref:
+        kinds.append(Kind(shape, dtype))
+        return Ref(len(kinds) - 1)
+
     for each in found.loop:
-        size = None
-        if each.primitive is kernels.MATMUL and each.operands[1].number not in timed:
-            x, matrix = each.operands
-            shapes, dtype = [kinds[n].shape for n in each.reads], kinds[matrix.number].dtype
-            if [len(shape) for shape in shapes] == [2, 2] and dtype in ("float32", "float64"):
-                inner, columns = shapes[1]
-                size = kernels.size_of_blocks(shapes[0][0], inner, columns)
+        size = _blocks_of(each, kinds, timed)
         if size is None:
             loop.append(each)
             continue
-        rows, width = size
-        if (matrix.number, width) not in cut:
-            apart, blocks = Ref(len(kinds)), Ref(len(kinds) + 1)
-            shape = inner, columns // width, 1, width
-            kinds += [Kind(shape, dtype), Kind((columns // width, 1, inner, width), dtype)]
+        x, matrix = each.operands
+        (inner, columns), dtype = kinds[matrix.number]
+        key = matrix.number, size.parts, size.columns
+        if key not in cut:
+            shape, axes, turned = shapes_of_matrix(inner, columns, size)
+            apart, cut[key] = value(shape, dtype), value(turned, dtype)
             once += [
                 Instruction(kernels.RESHAPE, (matrix,), {"shape": shape}, (apart.number,)),
-                Instruction(kernels.TRANSPOSE, (apart,), {"axes": (1, 2, 0, 3)}, (blocks.number,)),
+                Instruction(kernels.TRANSPOSE, (apart,), {"axes": axes}, (cut[key].number,)),
             ]
-            cut[matrix.number, width] = blocks
-        operands, settings = (x, cut[matrix.number, width]), {"rows": rows, "columns": width}
-        loop.append(Instruction(kernels.matmul_in_blocks, operands, settings, each.results))
+        product = Ref(each.results[0])
+        if size.parts > 1:
+            product = value((size.parts, *kinds[product.number].shape), dtype)
+        operands, settings = (x, cut[key]), size._asdict()
+        loop.append(Instruction(matmul_in_blocks, operands, settings, (product.number,)))
+        if size.parts > 1:
+            settings = {"axis": (0,), "keepdims": False}
+            loop.append(Instruction(kernels.SUM, (product,), settings, each.results))
     return found._replace(once=once, loop=loop)
+
+
+def _blocks_of(instruction: Instruction, kinds: list[Kind], timed: set[int]) -> Blocks | None:
+    """How to cut a product of matrices, of which the second is always the same."""
+    if instruction.primitive is not kernels.MATMUL or instruction.operands[1].number in timed:
+        return None
+    shapes, dtype = zip(*[kinds[n] for n in instruction.reads], strict=True)
+    if [len(shape) for shape in shapes] != [2, 2] or dtype[0] not in ("float32", "float64"):
+        return None
+    return blocks_of(shapes[0][0], *shapes[1])

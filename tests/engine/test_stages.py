@@ -21,6 +21,7 @@ import minigrad_rnn as rnn
 from minigrad import Tensor, scanning
 from minigrad.arrays import small_products_are_fast
 from minigrad.scanning import kernels, playing, pool
+from minigrad.scanning.blocks import Blocks, blocks_of, matmul_in_blocks, shapes_of_matrix
 from minigrad.scanning.program import Instruction, Kind, Program, changing
 from minigrad.scanning.stages import Stages, stages, with_products_in_blocks
 
@@ -141,7 +142,7 @@ def test_a_copy_is_made_in_the_loop_and_what_nobody_wants_nowhere() -> None:
 
 # -------------------------------------------------------------------------- products in blocks
 
-wide = leaf(192, 768, seed=7)
+wide, long = leaf(192, 768, seed=7), leaf(2048, 64, seed=10)
 many, many_more = leaf(32, 192, seed=8), leaf(32, 768, seed=9)
 
 
@@ -158,16 +159,42 @@ def test_a_product_of_a_step_is_cut_into_blocks() -> None:
         found,
         """
         once: #5 = transpose(#2, axes=None)
-        once: #7 = reshape(#2, shape=(192, 12, 1, 64))
-        once: #8 = transpose(#7, axes=(1, 2, 0, 3))
-        once: #9 = reshape(#5, shape=(768, 3, 1, 64))
-        once: #10 = transpose(#9, axes=(1, 2, 0, 3))
-        loop: #3 = matmul_in_blocks(#1, #8, rows=32, columns=64)
+        once: #7 = reshape(#2, shape=(1, 192, 12, 1, 64))
+        once: #8 = transpose(#7, axes=(0, 2, 3, 1, 4))
+        once: #9 = reshape(#5, shape=(1, 768, 3, 1, 64))
+        once: #10 = transpose(#9, axes=(0, 2, 3, 1, 4))
+        loop: #3 = matmul_in_blocks(#1, #8, parts=1, rows=32, columns=64)
         loop: #4 = add(#0, #3)
-        loop: #6 = matmul_in_blocks(#4, #10, rows=16, columns=64)
+        loop: #6 = matmul_in_blocks(#4, #10, parts=1, rows=16, columns=64)
         """,
     )
-    assert [kinds[n].shape for n in (8, 10)] == [(12, 1, 192, 64), (3, 1, 768, 64)]
+    assert [kinds[n].shape for n in (8, 10)] == [(1, 12, 1, 192, 64), (1, 3, 1, 768, 64)]
+
+
+def test_a_product_with_long_sums_is_cut_into_parts_too() -> None:
+    found, kinds = in_blocks(lambda x, h: ((), h + x @ long), leaf(64, 2048), leaf(64, 64))
+    assert_stages(
+        found,
+        """
+        before: #3 = matmul(#0, #2)
+        loop: #4 = add(#1, #3)
+        """,
+    )
+    found, kinds = in_blocks(lambda x, h: ((), h @ long @ long.T), leaf(64, 64), leaf(64, 2048))
+    assert_stages(
+        found,
+        """
+        once: #4 = transpose(#2, axes=None)
+        once: #6 = reshape(#2, shape=(2, 1024, 1, 1, 64))
+        once: #7 = transpose(#6, axes=(0, 2, 3, 1, 4))
+        once: #9 = reshape(#4, shape=(1, 64, 32, 1, 64))
+        once: #10 = transpose(#9, axes=(0, 2, 3, 1, 4))
+        loop: #8 = matmul_in_blocks(#1, #7, parts=2, rows=8, columns=64)
+        loop: #3 = sum(#8, axis=(0,), keepdims=False)
+        loop: #5 = matmul_in_blocks(#3, #10, parts=1, rows=64, columns=64)
+        """,
+    )
+    assert [kinds[n].shape for n in (7, 8)] == [(2, 1, 1, 1024, 64), (2, 64, 64)]
 
 
 def test_a_matrix_that_is_read_twice_is_cut_once() -> None:
@@ -191,7 +218,7 @@ def test_a_matrix_that_is_read_twice_is_cut_once() -> None:
 )
 def test_these_products_are_not_cut(step: Step) -> None:
     found, kinds = in_blocks(step, many, many)
-    assert not [e for e in found.loop if e.primitive is kernels.matmul_in_blocks]
+    assert not [e for e in found.loop if e.primitive is matmul_in_blocks]
     assert len(kinds) == len(recorded(step, many, many).kinds)
 
 
@@ -199,37 +226,45 @@ def test_these_products_are_not_cut(step: Step) -> None:
 def test_blocks_are_of_a_size_that_is_computed_without_copies(
     rows: int, inner: int, columns: int
 ) -> None:
-    size = kernels.size_of_blocks(rows, inner, columns)
+    size = blocks_of(rows, inner, columns)
     if rows * inner * columns <= 10**6:
         assert size is None
     if size is not None:
-        height, width = size
-        assert rows % height == columns % width == 0
-        assert height * inner * width <= 10**6
-        assert width <= 80
+        assert inner % size.parts == rows % size.rows == columns % size.columns == 0
+        assert size.rows * (inner // size.parts) * size.columns <= 10**6
+        assert size.columns <= 80
 
 
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
-        ((32, 192, 768), (32, 64)),
-        ((20, 650, 2600), (20, 65)),  # no width by the 32
-        ((64, 2048, 512), (8, 32)),  # rather more rows than columns
+        ((32, 192, 768), (1, 32, 64)),
+        ((20, 650, 2600), (1, 20, 65)),  # no width by the 32
+        ((20, 2600, 650), (4, 20, 65)),  # rows by the 4
+        ((64, 2048, 512), (2, 8, 64)),
+        ((32, 6144, 2048), (4, 8, 64)),
+        ((50, 2048, 512), (2, 10, 64)),  # no rows by the 4
+        ((4, 768, 3072), (1, 4, 64)),  # all rows, though there are few
         ((80, 1150, 4600), None),  # no such width at all
         ((1, 650, 2600), None),
         ((100, 10, 1000), None),  # small as it is
     ],
 )
-def test_sizes_of_blocks(shape: tuple[int, int, int], size: tuple[int, int] | None) -> None:
-    assert kernels.size_of_blocks(*shape) == size
+def test_sizes_of_blocks(shape: tuple[int, int, int], size: tuple[int, int, int] | None) -> None:
+    assert blocks_of(*shape) == (size and Blocks(*size))
 
 
+@pytest.mark.parametrize("parts", [1, 2, 5])
 @pytest.mark.parametrize("rows", [2, 3, 6])
-def test_a_product_in_blocks_is_the_product(rows: int, rng: np.random.Generator) -> None:
-    x, matrix = rng.normal(size=(6, 5)), rng.normal(size=(5, 8))
-    blocks = on_device(matrix.reshape(5, 2, 1, 4).transpose(1, 2, 0, 3).copy())
-    found = kernels.matmul_in_blocks.forward(on_device(x), blocks, rows=rows, columns=4)
-    np.testing.assert_allclose(to_host(found), x @ matrix, rtol=1e-13)
+def test_a_product_in_blocks_is_the_product(
+    rows: int, parts: int, rng: np.random.Generator
+) -> None:
+    x, matrix = rng.normal(size=(6, 10)), rng.normal(size=(10, 8))
+    size = Blocks(parts, rows, 4)
+    shape, axes, _ = shapes_of_matrix(10, 8, size)
+    cut = on_device(matrix.reshape(shape).transpose(axes).copy())
+    found = to_host(matmul_in_blocks.forward(on_device(x), cut, **size._asdict()))
+    np.testing.assert_allclose(found if parts == 1 else found.sum(0), x @ matrix, rtol=1e-12)
 
 
 @pytest.mark.host
