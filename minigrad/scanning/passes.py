@@ -332,9 +332,10 @@ def _mean_along_rows(operand: Any, uses: _Uses, kinds: Sequence[Kind]) -> Ref | 
     if total is None or total.primitive is not kernels.SUM or not uses.only_once(mean.operands[0]):
         return None
     (x,) = total.operands
-    shape = kinds[x.number].shape
+    shape, dtype = kinds[x.number]
     along = kernels.axes_of(total, kinds) == (1,) and total.settings["keepdims"]
-    return x if along and len(shape) == 2 and mean.operands[1] == shape[1] else None
+    fits = len(shape) == 2 and mean.operands[1] == shape[1] and dtype in ("float32", "float64")
+    return x if along and fits else None
 
 
 def with_centred_weights(program: Program) -> Program:
@@ -352,6 +353,8 @@ def with_centred_weights(program: Program) -> Program:
             continue
         left, weight = product.operands
         kind = program.kinds[weight.number]
+        if len(kind.shape) != 2 or kind.dtype != program.kinds[x.number].dtype:
+            continue
         narrow = Kind((kind.shape[0], 1), kind.dtype)
         made: list[Instruction] = []
         total = edit.instruction(kernels.SUM, (weight,), narrow, made, axis=(1,), keepdims=True)

@@ -37,6 +37,8 @@ from minigrad.scanning.recording import Recording, differentiated, record
 
 Pass = Callable[[Program], Program]
 
+square = mg.tensor(np.arange(16).reshape(4, 4))
+
 #: Without an example that is as small as can be.
 SEARCH = settings(max_examples=200, phases=[Phase.generate], database=None)
 
@@ -484,6 +486,8 @@ def test_a_centred_product_is_one_with_a_centred_weight() -> None:
         lambda x, h: ((), (z := h @ W) - z.sum(axis=-1, keepdims=True) / 3.0),
         lambda x, h: ((), (z := h * 2.0) - z.mean(axis=-1, keepdims=True)),
         lambda x, h: ((), (z := h @ W) - (m := z.mean(axis=-1, keepdims=True)) + m),
+        lambda x, h: ((z := mg.stack([h, x]) @ b) - z.mean(axis=-1, keepdims=True), h),
+        lambda x, h: ((), (z := h @ square) - z.mean(axis=-1, keepdims=True)),
     ],
     ids=[
         "returned besides",
@@ -492,6 +496,8 @@ def test_a_centred_product_is_one_with_a_centred_weight() -> None:
         "less something else",
         "no product",
         "its mean is read besides",
+        "with a vector",
+        "with whole numbers",
     ],
 )
 def test_other_products_are_not_centred(step: Step) -> None:
@@ -501,25 +507,29 @@ def test_other_products_are_not_centred(step: Step) -> None:
 def test_a_mean_along_the_rows_is_a_product_with_a_column() -> None:
     def step(x: Any, h: Any) -> Any:
         means = [(h * k).mean(axis=-1, keepdims=True) for k in (2.0, 3.0)]
-        return (means, h.mean(axis=0, keepdims=True), h.mean(axis=-1)), h
+        others = h.mean(axis=0, keepdims=True), h.mean(axis=-1), whole_numbers.mean(-1, True)
+        return (means, *others), h
 
     program = with_means_as_products(recorded(step))
     assert_prints(
         program,
         """
-        x #0 (2, 4) float64, state #1 (2, 4) float64
+        x #0 (2, 4) float64, state #1 (2, 4) float64, outside #12 (2, 4) int64
         #2 = multiply(#1, 2.0)
-        #4 = matmul(#2, #12)
+        #4 = matmul(#2, #16)
         #5 = multiply(#1, 3.0)
-        #7 = matmul(#5, #12)
+        #7 = matmul(#5, #16)
         #8 = sum(#1, axis=0, keepdims=True)
         #9 = divide(#8, 2)
         #10 = sum(#1, axis=-1, keepdims=False)
         #11 = divide(#10, 4)
-        y #4, y #7, y #9, y #11, state #1
+        #13 = sum(#12 detached, axis=-1, keepdims=True)
+        #14 = divide(#13 detached, 4)
+        #15 = copy(#14 detached)
+        y #4, y #7, y #9, y #11, y #15, state #1
         """,
     )
-    np.testing.assert_array_equal(to_host(program.constants[12]), np.full((4, 1), 0.25))
+    np.testing.assert_array_equal(to_host(program.constants[16]), np.full((4, 1), 0.25))
 
 
 # --------------------------------------------------------------------------------------
