@@ -233,7 +233,7 @@ def test_any_step(case: Case) -> None:
     assert_is_the_loop(*case, rtol=1e-9, atol=1e-9)
 
 
-@given(case=gated_steps())
+@given(case=gated_steps() | steps_of_any_operations())
 def test_any_step_with_a_large_state(case: Case) -> None:
     with states_are_large():
         assert_is_the_loop(*case, rtol=1e-9, atol=1e-9)
