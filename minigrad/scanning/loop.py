@@ -157,10 +157,10 @@ class Loop:
         return place.of(whole[place.shift : place.shift + self._time])
 
     def alone(self, number: int) -> bool:
-        """Whether no other value that was kept or left lies where this one does."""
-        place = self._places[number]
-        others = self._kept.union(self._left).intersection(place.buffer.values)
-        return others == {number} and place.buffer.steps == self._time
+        """Whether no other value that was kept or left lies where this one does at all steps."""
+        buffer = self._places[number].buffer
+        others = self._kept.union(self._left).intersection(buffer.values)
+        return others == {number} and (buffer.use, buffer.steps) == ("time", self._time)
 
     # ---------------------------------------------------------------- places
 

@@ -317,8 +317,6 @@ def loop(
     steps = zip(*[operations["unstack"](x) for x in xs], strict=True)
     draws = zip(*drawn, strict=True) if drawn else repeat(())
     values = dict(zip(program.outside, outside, strict=True))
-    # A state that the step hands on as it is, is a result of the loop all the same.
-    states = [_itself(state) for state in states]
     ys: list[list[Tensor]] = []
     for x, numbers in [*zip(steps, draws, strict=False)][:: -1 if reverse else 1]:
         values |= zip(program.xs, x, strict=True)
@@ -329,7 +327,8 @@ def loop(
         ys.append([values[n] for n in program.ys])
         states = [values[n] for n in program.new_states]
     columns = zip(*ys[:: -1 if reverse else 1], strict=True)
-    return [*[operations["stack"](each) for each in columns], *states]
+    # A state that is handed on as it was given is a result of the loop all the same.
+    return [*[operations["stack"](each) for each in columns], *map(_itself, states)]
 
 
 def _itself(tensor: Tensor) -> Tensor:

@@ -140,7 +140,8 @@ def _blocks_of(instruction: Instruction, kinds: list[Kind], timed: set[int]) -> 
     """How to cut a product of matrices, of which the second is always the same."""
     if instruction.primitive is not kernels.MATMUL or instruction.operands[1].number in timed:
         return None
-    shapes, dtype = zip(*[kinds[n] for n in instruction.reads], strict=True)
-    if [len(shape) for shape in shapes] != [2, 2] or dtype[0] not in ("float32", "float64"):
+    (shape, dtype), matrix = [kinds[x.number] for x in instruction.operands]
+    matrices = len(shape) == len(matrix.shape) == 2
+    if not matrices or dtype not in ("float32", "float64") or dtype != matrix.dtype:
         return None
-    return blocks_of(shapes[0][0], *shapes[1])
+    return blocks_of(shape[0], *matrix.shape)

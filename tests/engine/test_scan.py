@@ -75,6 +75,7 @@ def assert_is_the_loop(
 
 w = leaf(seed=1)
 W = leaf(WIDTH, WIDTH, seed=2)
+u, V = leaf(WIDTH, seed=12), leaf(BATCH, WIDTH, seed=13)
 table = leaf(6, WIDTH, seed=3)
 h0 = leaf(BATCH, WIDTH, seed=4)
 sequence = leaf(TIME, BATCH, WIDTH, seed=5)
@@ -179,6 +180,15 @@ STEPS: dict[str, tuple[Any, ...]] = {
     "a delay": (lambda x, h: (h, x), h0, sequence),
     "a swap": (lambda x, s: (s[0] * s[1], (s[1], s[0] + x)), (h0, h0), sequence),
     "the same for ever": (lambda x, h: (w * 1.0, W[0] * w), leaf(WIDTH), sequence, w, W),
+    "a parameter": (lambda x, h: (h * x, u), leaf(WIDTH), sequence, u),
+    "a constant": (lambda x, h: ((u.detach(), h), u.detach()), leaf(WIDTH), sequence, u),
+    "one step with a product of parameters": (
+        lambda x, h: ((a := mg.tanh(V)) @ W, mg.tanh(a * h + x)),
+        h0,
+        leaf(1, BATCH, WIDTH, seed=11),
+        V,
+        W,
+    ),
     "no y": (lambda x, h: ((), mg.tanh(x + h)), h0, sequence),
     "y twice": (lambda x, h: ((h, h), mg.tanh(x + h)), h0, sequence),
     "several x": (

@@ -142,6 +142,7 @@ def test_a_copy_is_made_in_the_loop_and_what_nobody_wants_nowhere() -> None:
 
 # -------------------------------------------------------------------------- products in blocks
 
+whole_wide = mg.tensor(np.arange(192 * 768).reshape(192, 768))
 wide, long = leaf(192, 768, seed=7), leaf(2048, 64, seed=10)
 many, many_more = leaf(32, 192, seed=8), leaf(32, 768, seed=9)
 
@@ -214,6 +215,7 @@ def test_a_matrix_that_is_read_twice_is_cut_once() -> None:
         lambda x, h: ((), (h @ wide[:, 0]).sum() + h),  # a vector
         lambda x, h: ((), (h @ wide[:, :751])[:, :192]),  # no blocks of one width
         lambda x, h: (x @ wide, h),  # for all steps at once
+        lambda x, h: ((), (h @ whole_wide)[:, :192]),  # with whole numbers
     ],
 )
 def test_these_products_are_not_cut(step: Step) -> None:
