@@ -57,8 +57,8 @@ class Plan:
         given = [*program.xs, *program.drawn]
         left = self._carried(steps, program.states, program.new_states)
         self.states = [*zip(program.states, left, strict=True)]
-        #: The values that are not the same at all steps, or made at all steps nevertheless.
-        self.timed = changing(steps, [*given, *program.states, *_copies(steps)])
+        #: The values that are not the same at all steps, or are made at all steps nevertheless.
+        self.timed = changing(steps, [*given, *program.states, *left])
         self.seeds: list[tuple[int, int]] = []
         self.saved: set[int] = set()
         self.backward = self._backward(steps, rules) if program.seeds else None
@@ -76,7 +76,7 @@ class Plan:
         self.seeds = [*zip(old, left, strict=True)]
         seeds = {seed for seed in program.seeds if seed is not None}
         given = self.timed | seeds.difference(old)
-        self.timed |= changing(rules, self.timed.union(seeds, _copies(rules)))
+        self.timed |= changing(rules, self.timed.union(seeds, left))
         wanted = [g for n, g in program.gradients.items() if n not in through]
 
         def staged(rules: list[Instruction]) -> tuple[Stages, set[int]]:
@@ -144,11 +144,6 @@ class Plan:
                 after = len(self.kinds) - 1
             left.append(after)
         return left
-
-
-def _copies(instructions: list[Instruction]) -> list[int]:
-    """The values that are copied, which is done in the loop."""
-    return [n for each in instructions if each.primitive is kernels.COPY for n in each.results]
 
 
 class Workspace:

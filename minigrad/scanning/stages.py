@@ -60,7 +60,7 @@ def stages(
     )
 
     def runs_in_loop(each: Instruction) -> bool:
-        if each.primitive is kernels.COPY or is_of(2)(each):
+        if is_of(2)(each) or not carried_on.isdisjoint(each.results):
             return True
         cheap = is_view(each) or (in_loop(each) and early.isdisjoint(each.results))
         return is_of(1)(each) and cheap

@@ -43,6 +43,7 @@ WHOLE = (
     "mg.linear({a}, z, {b})",
     "{a}.detach()",
     "mg.concatenate({p}, axis=-1)",
+    "mg.tanh(z[:2])",
 )
 #: Lines that make three parts, (batch, width / 3).
 PARTS = (
@@ -58,6 +59,7 @@ STATES = (
     "mg.tanh({a})",
     "mg.tanh({a}).detach()",
     "y + mg.sigmoid({a}) * (mg.tanh({b}) - y)",
+    "z[2:4]",
     "mg.concatenate([f(p) for f, p in zip((mg.tanh, mg.sigmoid, mg.tanh), {p})], axis=-1)",
 )
 
@@ -88,7 +90,8 @@ def gated_steps(draw: st.DrawFn) -> Case:
         (wholes if form in WHOLE else parts).append(name)
     state = draw(st.sampled_from(STATES))
     lines.append(f"b = ({draw(st.sampled_from(wholes[::-1]))}, {filled_in(state)})")
-    shapes = (BATCH, WIDTH), (BATCH, WIDTH), (WIDTH, WIDTH), (WIDTH,), (TIME, BATCH, WIDTH)
+    time = draw(st.sampled_from((TIME, 1)))
+    shapes = (BATCH, WIDTH), (BATCH, WIDTH), (WIDTH, WIDTH), (WIDTH,), (time, BATCH, WIDTH)
     *inputs, xs = [leaf(*shape, seed=i, scale=0.5) for i, shape in enumerate(shapes)]
     program = strategies.Program(tuple(inputs), tuple(lines))
     note(repr(program))
