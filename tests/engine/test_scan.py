@@ -293,15 +293,6 @@ def test_it_is_one_entry_that_says_what_it_is_and_holds() -> None:
     assert tape.nbytes >= TIME * BATCH * WIDTH * 8
 
 
-def test_its_gradient_may_come_from_a_rule_that_begins_with_a_number() -> None:
-    found = []
-    for run in (mg.scan, loop):
-        with mg.Tape() as tape:
-            ys, _ = run(elman, h0, sequence)
-            found.append(tape.gradient(mg.where(True, ys, 0.0).sum(), W).numpy())
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
-
-
 def test_without_a_tape_there_is_nothing_to_differentiate() -> None:
     ys, last = mg.scan(elman, h0, sequence)
     assert not ys.requires_grad
