@@ -291,8 +291,9 @@ def with_moments(program: Program) -> Program:
     """A variance, and what is standardized by it, is written out: both are found once then."""
     edit = _Edit(program)
     for each in program.instructions:
-        if each.primitive is kernels.POWER and each.operands[1] == 0.5:
-            edit.replaced[each] = [Instruction(kernels.SQRT, each.operands[:1], {}, each.results)]
+        if _is_root(each, program.kinds):
+            root = Instruction(kernels.SQRT, each.operands[:1], {}, each.results)
+            edit.replaced[each] = [root]
         if each.primitive not in (kernels.VAR, kernels.STANDARDIZE):
             continue
         (x,), settings = each.operands, each.settings
@@ -321,6 +322,13 @@ def with_moments(program: Program) -> Program:
             made.append(Instruction(kernels.DIVIDE, (centred, deviation), {}, each.results))
         edit.replaced[each] = made
     return edit.done()
+
+
+def _is_root(each: Instruction, kinds: Sequence[Kind]) -> bool:
+    """Whether it is x**0.5 of floats: of whole numbers NumPy's sqrt may be less exact."""
+    if each.primitive is not kernels.POWER or each.operands[1] != 0.5:
+        return False
+    return kinds[each.operands[0].number].dtype.kind == "f"
 
 
 def _mean_along_rows(operand: Any, uses: _Uses, kinds: Sequence[Kind]) -> Ref | None:

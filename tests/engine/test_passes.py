@@ -444,8 +444,9 @@ def test_so_is_a_variance_over_any_axes_with_any_freedom() -> None:
         lambda x, h: (mg.var(h, axis=-1), h),
         lambda x, h: (mg.standardize(h.astype("float16")), h),
         lambda x, h: (h**3.0, h),
+        lambda x, h: (whole_numbers**0.5, h),
     ],
-    ids=["without its axis", "of half precision", "another power"],
+    ids=["without its axis", "of half precision", "another power", "of whole numbers"],
 )
 def test_other_moments_are_left(step: Step) -> None:
     assert_leaves(passes.with_moments, recorded(step))
