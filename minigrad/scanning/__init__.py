@@ -2,9 +2,10 @@
 
 The Python loop over a step records every operation of every step. Here one step is recorded
 (:mod:`~minigrad.scanning.recording`), with the derivative that its own tape computes; the program
-is sorted by what depends on what (:mod:`~minigrad.scanning.passes`): what does not depend on the
-state is computed for all steps at once, and the gradients of weights are one product each;
-the rest is a list of calls into arrays that were there before (:mod:`~minigrad.scanning.loop`).
+is put into another form (:mod:`~minigrad.scanning.passes`) and sorted by what depends on what
+(:mod:`~minigrad.scanning.stages`): what does not depend on the state is computed for all steps
+at once, and the gradients of weights are one product each; the rest is a list of calls into
+arrays that were there before (:mod:`~minigrad.scanning.loop`).
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Batch:
         if view is not None:
             number = instruction.operands[0].number
             return lambda values, out: view(values[number], int(timed))
-        if primitive in kernels.ELEMENTWISE:
+        if primitive in kernels.ELEMENTWISE or primitive is kernels.COPY:
             return self._elementwise(instruction, timed)
         if not timed:
             return lambda values, out: computed(instruction, values.__getitem__)

@@ -11,7 +11,7 @@ from typing import Any
 from minigrad.arrays import Array
 from minigrad.primitive import Primitive
 from minigrad.scanning import kernels
-from minigrad.scanning.program import Instruction, Kind, Program, Ref, changing, frozen
+from minigrad.scanning.program import Instruction, Kind, Program, Ref, changing, frozen, needed_for
 
 
 def prepared(program: Program, constant: Constant) -> Program:
@@ -93,18 +93,17 @@ class _Uses:
                 self.readers.setdefault(n, []).append(each)
         self._returned = {*program.ys, *program.new_states, *program.gradients.values()}
 
-    def only_by(self, operand: Ref, count: int) -> bool:
+    def only_by(self, number: int, count: int) -> bool:
         """Whether a value is read by so many instructions, and not returned."""
-        number = operand.number
         return len(self.readers.get(number, ())) == count and number not in self._returned
 
     def only_reader(self, number: int) -> Instruction | None:
         """Who reads a value, if one instruction does and nobody else."""
-        return self.readers[number][0] if self.only_by(Ref(number), 1) else None
+        return self.readers[number][0] if self.only_by(number, 1) else None
 
     def only_once(self, operand: Ref) -> bool:
         """Whether a value is read by one instruction alone."""
-        return self.only_by(operand, 1)
+        return self.only_by(operand.number, 1)
 
 
 class _Edit:
@@ -134,6 +133,13 @@ class _Edit:
         made.append(Instruction(primitive, operands, settings, (result,)))
         return Ref(result)
 
+    def mean(
+        self, x: Ref, axes: tuple[int, ...], count: float, kind: Kind, made: list[Instruction]
+    ) -> Ref:
+        """Add the mean of so many elements along axes, which stay, to ``made``."""
+        total = self.instruction(kernels.SUM, (x,), kind, made, axis=axes, keepdims=True)
+        return self.instruction(kernels.DIVIDE, (total, count), kind, made)
+
     def constant(self, array: Array) -> Ref:
         """A value that is the same at every step, and in every call."""
         number = self.value(Kind(array.shape, array.dtype))
@@ -159,12 +165,9 @@ class _Edit:
 def without_dead(program: Program) -> Program:
     """What nobody reads is not computed."""
     edit = _Edit(program)
-    needed = {*program.ys, *program.new_states, *program.gradients.values()}
-    for each in reversed(program.instructions):
-        if needed.isdisjoint(each.results):
-            edit.replaced[each] = []
-        else:
-            needed.update(each.reads)
+    ends = {*program.ys, *program.new_states, *program.gradients.values()}
+    needed = needed_for(program.instructions, ends)
+    edit.replaced |= {i: [] for i in program.instructions if needed.isdisjoint(i.results)}
     return edit.done()
 
 
@@ -305,15 +308,11 @@ def with_moments(program: Program) -> Program:
         narrow = Kind(tuple([1 if i in axes else n for i, n in enumerate(shape)]), dtype)
         made: list[Instruction] = []
 
-        def mean(
-            x: Ref, count: float, kind: Kind = narrow, made: Any = made, axes: Any = axes
-        ) -> Ref:
-            total = edit.instruction(kernels.SUM, (x,), kind, made, axis=axes, keepdims=True)
-            return edit.instruction(kernels.DIVIDE, (total, count), kind, made)
-
-        centred = edit.instruction(kernels.SUBTRACT, (x, mean(x, count)), kind, made)
+        mean = edit.mean(x, axes, count, narrow, made)
+        centred = edit.instruction(kernels.SUBTRACT, (x, mean), kind, made)
         square = edit.instruction(kernels.SQUARE, (centred,), kind, made)
-        variance = mean(square, count - settings.get("ddof", 0))
+        freedom = count - settings.get("ddof", 0)
+        variance = edit.mean(square, axes, freedom, narrow, made)
         if each.primitive is kernels.VAR:
             made[-1] = replace(made[-1], results=each.results)
         else:
@@ -357,7 +356,11 @@ def with_centred_weights(program: Program) -> Program:
         if _mean_along_rows(mean, uses, program.kinds) != x or not uses.only_once(mean):
             continue
         product = uses.maker.get(x.number)
-        if product is None or product.primitive is not kernels.MATMUL or not uses.only_by(x, 2):
+        if (
+            product is None
+            or product.primitive is not kernels.MATMUL
+            or not uses.only_by(x.number, 2)
+        ):
             continue
         left, weight = product.operands
         kind = program.kinds[weight.number]
@@ -365,8 +368,7 @@ def with_centred_weights(program: Program) -> Program:
             continue
         narrow = Kind((kind.shape[0], 1), kind.dtype)
         made: list[Instruction] = []
-        total = edit.instruction(kernels.SUM, (weight,), narrow, made, axis=(1,), keepdims=True)
-        mean = edit.instruction(kernels.DIVIDE, (total, kind.shape[1]), narrow, made)
+        mean = edit.mean(weight, (1,), kind.shape[1], narrow, made)
         centred = edit.instruction(kernels.SUBTRACT, (weight, mean), kind, made)
         made.append(Instruction(kernels.MATMUL, (left, centred), {}, each.results))
         edit.replaced[each] = made

@@ -27,8 +27,8 @@ _lock = RLock()
 def set_workspace_limit(nbytes: int) -> None:
     """Set how many bytes of arrays :func:`minigrad.scan` keeps between two calls (256 MiB).
 
-    They are those in which its loops work: fresh memory costs more than much arithmetic. What
-    the tape still needs has no limit. 0 keeps nothing.
+    They are those in which its loops work, and what these share: fresh memory costs more than
+    much arithmetic. What the tape still needs has no limit. 0 keeps nothing.
 
     Raises ``ValueError`` for a negative number.
 
