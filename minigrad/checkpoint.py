@@ -175,6 +175,8 @@ class Replay:
         parts = leaves_of(value)
         results = [parts[i] for i in self.results]
         targets = [pair for pair in zip(results, given, strict=True) if _made_since(pair[0], mark)]
+        if not targets:  # nothing that was used from outside leads to them
+            return {}
         graph = recording is not None
         return tape.play_back(targets, set(self.slots), True, graph, since=mark)
 

@@ -269,6 +269,12 @@ _ONLY: Final = 0b1
 _FIRST, _SECOND, _BOTH = 0b01, 0b10, 0b11
 
 
+def _are_arrays(operands: Sequence[Any]) -> bool:
+    """Whether the first is an array, or another beside numbers, as where(True, g, 0.0) has it."""
+    arrays = [is_array(value) for value in operands]
+    return arrays[0] or (True in arrays and isinstance(operands[0], int | float))
+
+
 def _any(primitive: Primitive) -> Callable[..., Any]:
     forward, bind = primitive.forward, primitive.bind
     named = None if primitive.variadic else len(primitive.operands)
@@ -278,7 +284,7 @@ def _any(primitive: Primitive) -> Callable[..., Any]:
             if isinstance(value, Tensor):
                 break
         else:
-            if not args or is_array(args[0]):
+            if not args or _are_arrays(args[:named]):
                 return forward(*args, **settings)  # arrays from arrays
             rest = () if named is None else args[named:]
             return call(*map(with_axes, args[:named]), *rest, **settings)

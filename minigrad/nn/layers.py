@@ -11,6 +11,7 @@ from minigrad.arrays import TensorLike
 from minigrad.nn import init
 from minigrad.nn.module import Module, Parameter
 from minigrad.ops import astype, linear, matmul, multiply, standardize
+from minigrad.ops.indexing import _positions
 from minigrad.tensor import Tensor, asarray, describe, with_axes
 
 
@@ -102,9 +103,8 @@ class Embedding(Module):
 
     def forward(self, numbers: TensorLike) -> Tensor:
         """integers (...) -> (..., embedding_dim)"""
-        numbers = asarray(numbers)
-        arrays.check_positions(numbers.array, self.weight.shape[0], "the numbers of an Embedding")
-        return self.weight[numbers]
+        rows, what = self.weight.shape[0], "the numbers of an Embedding"
+        return self.weight[_positions(asarray(numbers), length=rows, what=what)]
 
 
 class LayerNorm(Module):

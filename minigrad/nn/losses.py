@@ -14,9 +14,9 @@ A loss has the dtype of the predictions: targets and masks are cast to it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from minigrad.arrays import Array, TensorLike, check_positions, device_of, is_array, namespace
+from minigrad.arrays import Array, TensorLike, device_of, is_array, namespace
 from minigrad.ops import (
     astype,
     broadcast_to,
@@ -28,6 +28,7 @@ from minigrad.ops import (
     softmax,
     square,
 )
+from minigrad.ops.indexing import _positions
 from minigrad.ops.reductions import narrowed, widened
 from minigrad.primitive import primitive
 from minigrad.tensor import Tensor, asarray, describe
@@ -208,7 +209,7 @@ def nll_loss(
     tensor([0.6931472, 2.7725887])
     """
     scores, positions = _classified("nll_loss", log_probabilities, targets)
-    return _reduced("nll_loss", _surprisal(scores, positions), mask, reduction)
+    return _reduced("nll_loss", _surprisal(scores, positions=positions), mask, reduction)
 
 
 def cross_entropy(
@@ -251,8 +252,34 @@ def cross_entropy(
     logits, positions = _classified("cross_entropy", logits, targets)
     losses = _surprisal_of_logits(logits, positions=positions)
     if label_smoothing:
-        losses = losses - label_smoothing * (_surprisal(logits, positions) + logits.mean(-1))
+        losses = losses - label_smoothing * (
+            _surprisal(logits, positions=positions) + logits.mean(-1)
+        )
     return _reduced("cross_entropy", losses, mask, reduction)
+
+
+@primitive
+def _surprisal(scores: TensorLike, /, positions: Array) -> Tensor:
+    """-scores[..., position],  for every position"""
+    table, chosen, _ = _table(scores, positions)
+    return (0.0 - table[chosen]).reshape(positions.shape)  # 0, never -0
+
+
+@primitive
+def _at_positions(g: TensorLike, /, positions: Array, shape: Sequence[int]) -> Tensor:
+    """Zeros of ``shape``, with -g at every position"""
+    out = namespace(g).zeros(shape, g.dtype)
+    table, chosen, _ = _table(out, positions)
+    table[chosen] = -g.reshape(-1)
+    return out
+
+
+_surprisal.rules(
+    scores=lambda g, positions, operand_shape: _at_positions(
+        g, positions=positions, shape=operand_shape
+    )
+)
+_at_positions.rules(g=lambda g, positions: _surprisal(g, positions=positions))
 
 
 @primitive
@@ -295,7 +322,9 @@ _surprisal_of_logits.rules(
     logits=lambda g, logits, positions: _surprisal_gradient(g, logits, positions=positions)
 )
 _surprisal_gradient.rules(
-    g=lambda g, logits, positions: (softmax(logits) * g).sum(-1) + _surprisal(g, positions),
+    g=lambda g, logits, positions: (
+        (softmax(logits) * g).sum(-1) + _surprisal(g, positions=positions)
+    ),
     logits=_surprisal_gradient_rule,
 )
 
@@ -335,30 +364,28 @@ def _compared(name: str, predictions: TensorLike, targets: TensorLike) -> tuple[
 def _classified(name: str, scores: TensorLike, targets: TensorLike) -> tuple[Tensor, Array]:
     """Scores (..., classes) as a tensor, and the targets (...) as an array of class numbers."""
     scores = scores if isinstance(scores, Tensor) else asarray(scores)
-    positions = asarray(targets, device=_device_for(targets, scores)).array
+    positions = asarray(targets, device=_device_for(targets, scores))
     if scores.ndim < 1 or positions.shape != scores.shape[:-1]:
         raise ValueError(
             f"{name}: scores (..., classes) need targets (...), and these are "
             f"{describe(scores)} and {describe(positions)}"
         )
-    check_positions(positions, scores.shape[-1], f"the targets of {name}")
-    return scores, positions
+    what = f"the targets of {name}"
+    positions = _positions(positions, length=scores.shape[-1], what=what)
+    return scores, positions.array
 
 
 def _constant(value: TensorLike, like: Tensor) -> Tensor:
     """A constant of the dtype of ``like``."""
-    return asarray(value, like.dtype, device=_device_for(value, like))
+    if not isinstance(value, Tensor):
+        return asarray(value, like.dtype, device=_device_for(value, like))
+    made = asarray(value)  # which refuses one that has a gradient
+    return made if made.dtype == like.dtype else astype(made, like.dtype)
 
 
 def _device_for(value: TensorLike, like: Tensor) -> str | None:
     """Numbers and lists are put on the device of ``like``, and tensors and arrays are not moved."""
     return None if isinstance(value, Tensor) or is_array(value) else like.device
-
-
-def _surprisal(scores: Any, positions: Array) -> Any:
-    """-scores[..., position],  for every position"""
-    table, chosen, _ = _table(scores, positions)
-    return reshape(0.0 - table[chosen], positions.shape)  # 0, never -0
 
 
 def _reduced(name: str, losses: Tensor, mask: TensorLike, reduction: Reduction) -> Tensor:
@@ -380,6 +407,22 @@ def _reduced(name: str, losses: Tensor, mask: TensorLike, reduction: Reduction) 
         return losses.sum()
     if reduction != "mean":
         raise ValueError(f"the reduction is 'mean', 'sum' or 'none', not {reduction!r}")
-    if (mask is None or device_of(losses.array) == "cpu") and not count:
-        raise ValueError(f"{name}: there is nothing to average (no losses, or all masked)")
+    if mask is not None:
+        count = _number_of_losses(count, of=name)
+    elif not count:
+        raise ValueError(_NOTHING.format(name))
     return losses.sum() / count
+
+
+_NOTHING: Final = "{}: there is nothing to average (no losses, or all masked)"
+
+
+@primitive
+def _number_of_losses(count: TensorLike, /, of: str) -> Tensor:
+    """The sum of their weights; an error if it is 0, for which a GPU is not waited."""
+    if device_of(count) == "cpu" and not count:
+        raise ValueError(_NOTHING.format(of))
+    return count
+
+
+_number_of_losses.rules(count=lambda g: g)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigrad.arrays import TensorLike, common_namespace, namespace
+from minigrad.arrays import TensorLike, common_namespace, is_array, namespace
 from minigrad.primitive import constant, operation, primitive
 from minigrad.tensor import Axis, Tensor
 
@@ -139,7 +139,8 @@ def where(condition: TensorLike, x: TensorLike, y: TensorLike, /) -> Tensor:
     >>> mg.where(x > 0, x, 0.0)
     tensor([1., 0.])
     """
-    return common_namespace(condition, x, y).where(condition, x, y)
+    xp = common_namespace(condition, x, y)
+    return xp.where(condition if is_array(condition) else xp.asarray(condition), x, y)
 
 
 where.rules(

@@ -10,14 +10,15 @@ from minigrad.arrays import (
     TensorLike,
     add_at,
     check_index,
+    check_positions,
     common_namespace,
     device_of,
     is_array,
     namespace,
 )
 from minigrad.ops.axes import at, place
-from minigrad.ops.comparisons import where
-from minigrad.ops.shapes import broadcast_to, ravel, reshape
+from minigrad.ops.comparisons import maximum, where
+from minigrad.ops.shapes import broadcast_to, ravel
 from minigrad.primitive import operation, primitive
 from minigrad.slots import debugging
 from minigrad.tensor import Tensor, as_operand, with_axes
@@ -84,9 +85,14 @@ def _plain_index(index: Any, x: Any) -> Any:
     plain = (
         tuple([_plain(part, x) for part in index]) if isinstance(index, tuple) else _plain(index, x)
     )
+    return _checked(plain, x)
+
+
+def _checked(index: Any, x: Any) -> Any:
+    """The index; where everything is checked, it names positions that there are."""
     if debugging.get():
-        check_index(plain, x.shape)
-    return plain
+        check_index(index, x.shape)
+    return index
 
 
 def _plain(part: Any, x: Any) -> Any:
@@ -112,6 +118,13 @@ def _plain(part: Any, x: Any) -> Any:
     return plain
 
 
+@primitive
+def _positions(x: TensorLike, /, length: int, what: str) -> Tensor:
+    """Integers that were found to lie between 0 and ``length``, in every step of a scan, too."""
+    check_positions(x, length, what)
+    return x
+
+
 @operation
 def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     """The elements (without an axis) or slices along an axis at the positions ``indices``.
@@ -125,14 +138,14 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = ravel(x), 0
     axis = place("take", axis, x.shape)
-    positions = _positions("take", indices, x)
-    return getitem(x, at(axis, positions) if axis else positions)
+    positions = _integers("take", indices, x)
+    return _getitem(x, index=_checked(at(axis, positions) if axis else positions, x))
 
 
-def _positions(name: str, indices: Any, x: Any) -> Any:
-    """An array of integers where x is."""
+def _integers(name: str, indices: Any, x: Any) -> Any:
+    """An array of integers where x is; of a tensor its own, by which a scan knows it."""
     plain = _plain(list(indices) if isinstance(indices, tuple) else indices, x)
-    array = namespace(x.array if isinstance(x, Tensor) else x).asarray(plain)
+    array = namespace(as_operand(x)).asarray(plain)
     if array.dtype.kind not in "iu":
         raise IndexError(f"{name}: indices are integers, not {array.dtype}")
     return array
@@ -150,22 +163,22 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
             [3.]])
     """
     x = with_axes(x)
-    positions = _positions("take_along_axis", indices, x)
+    positions = Tensor(_integers("take_along_axis", indices, x))
     if axis is None:
-        x, positions, axis = ravel(x), positions.ravel(), 0
+        x, positions, axis = ravel(x), ravel(positions), 0
     axis = place("take_along_axis", axis, x.shape)
     if positions.ndim != x.ndim:
         raise ValueError(
             f"take_along_axis: indices of shape {positions.shape} have not as many axes as a "
             f"shape {x.shape}"
         )
-    library = namespace(positions)
+    library = namespace(positions.array)
     grid = [
         library.arange(length).reshape([-1 if i == own else 1 for i in range(x.ndim)])
         for own, length in enumerate(x.shape)
     ]
-    grid[axis] = positions
-    return getitem(x, tuple(grid))
+    grid[axis] = positions.array
+    return _getitem(x, index=_checked(tuple(grid), x))
 
 
 @primitive
@@ -210,19 +223,22 @@ def set_at(x: TensorLike, index: Any, value: TensorLike) -> Tensor:
     index = _plain_index(index, x)
     if isinstance(value, int | float) or _names_each_position_once(index):
         return _set_at(x, value, index=index)
-    array = x.array if isinstance(x, Tensor) else x
-    library = namespace(array)
     try:
-        named = library.arange(array.size).reshape(array.shape)[index]
+        last = _last_to_name(x, index=index)
     except IndexError as error:
         raise IndexError(f"set_at: {error}") from error
-    if not named.size:
+    values = ravel(broadcast_to(with_axes(value), _getitem(x, index=index).shape))
+    if not values.size:
         return _set_at(x, value, index=index)
-    # The number, from 1 on, of the last value that names each element of x.
-    number = library.zeros(array.size, "uint64")
-    library.maximum.at(number, named.ravel(), library.arange(1, named.size + 1, dtype="uint64"))
-    chosen = number > 0
-    values = ravel(broadcast_to(with_axes(value), named.shape))
-    picked = getitem(values, (number - chosen).astype(int))
-    flat = ravel(x)
-    return reshape(_set_at(flat, where(chosen, picked, flat), index=slice(None)), array.shape)
+    picked = getitem(values, maximum(last, 0))
+    return _set_at(x, where(last < 0, x, picked), index=...)
+
+
+@primitive
+def _last_to_name(x: TensorLike, /, index: Any) -> Tensor:
+    """For each element of x the number of the last position in ``index`` that is its own, or -1."""
+    xp = namespace(x)
+    numbers = xp.zeros(x.size, "uint64")  # from 1 on
+    named = xp.arange(x.size).reshape(x.shape)[index].ravel()
+    xp.maximum.at(numbers, named, xp.arange(1, named.size + 1, dtype="uint64"))
+    return numbers.astype(int).reshape(x.shape) - 1
