@@ -26,6 +26,9 @@ Array: TypeAlias = Any
 TensorLike: TypeAlias = Any
 DType: TypeAlias = "numpy.dtype[Any]"
 
+#: The dtype of what is true or false.
+BOOLEAN: DType = numpy.dtype("bool")
+
 
 class _Namespaces(dict[type, Any]):
     """Array type -> array library; CuPy's types are entered when first seen."""
@@ -323,6 +326,11 @@ def repeated_draws(states: States) -> Iterator[None]:
 # --------------------------------------------------------------------------------------
 # What the two libraries do differently
 # --------------------------------------------------------------------------------------
+
+
+def ignoring_floating_point_errors() -> Any:
+    """In this block NumPy does not warn of overflow and NaN; CuPy never does."""
+    return numpy.errstate(all="ignore")
 
 
 def add_at(target: Array, index: Any, values: Array) -> None:

@@ -14,14 +14,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from minigrad.arrays import Array, States, device_of, namespace, random_like, remembered_draws
+from minigrad.arrays import (
+    Array,
+    States,
+    device_of,
+    ignoring_floating_point_errors,
+    namespace,
+    random_like,
+    remembered_draws,
+)
 from minigrad.checkpoint import Operand, Replay
 from minigrad.containers import leaves_of, map_leaves
 from minigrad.primitive import finished, primitive
 from minigrad.scanning import pool
 from minigrad.scanning.playing import Plan, Workspace
 from minigrad.scanning.pool import set_workspace_limit
-from minigrad.scanning.recording import Recording, ScanError, Step, loop, record
+from minigrad.scanning.program import ScanError
+from minigrad.scanning.recording import Recording, Step, loop, other_values, record
 from minigrad.slots import LEAF, NOTHING, active_tape, debugging, tape_of
 from minigrad.tape import Tape
 from minigrad.tensor import Tensor, asarray, operations
@@ -74,12 +83,13 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
     if debugging.get():
         return _in_python(step, state, xs, time, reverse)
 
-    def recorded(t: int, state: Any) -> Recording:
-        return record(step, map_leaves(lambda name, x: Tensor(x.array[t, ...]), xs), state)
-
     order = range(time)[:: -1 if reverse else 1]
+    first, another = [
+        map_leaves(lambda name, x: Tensor(x.array[t, ...]), xs)  # noqa: B023
+        for t in (order[0], order[-1])
+    ]
     with remembered_draws() as draws:
-        recording = recorded(order[0], state)
+        recording = record(step, first, state)
     program, outside = recording.program, recording.outside
     tape, array = active_tape.get(), parts[0].array
     inputs = [*parts, *states, *outside]
@@ -89,7 +99,7 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
     )
     workspace = pool.take(
         recording,
-        lambda: recorded(order[-1], recording.new_state),  # on other values
+        lambda: _on_other_values(step, (first, state), (another, recording.new_state)),
         wanted or None,
         time,
         reverse,
@@ -107,6 +117,16 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
         results = _entered(tape, workspace, name, again, inputs, results)
     made = iter(results)
     return map_leaves(lambda name, part: next(made), (recording.y, recording.new_state))
+
+
+def _on_other_values(step: Step, given: Any, else_given: Any) -> Recording:
+    """Record a step on other values than those that are given, all different if it takes them."""
+    others = map_leaves(lambda name, part: Tensor(other_values(part.array)), given)
+    try:
+        with ignoring_floating_point_errors():
+            return record(step, *others)
+    except Exception:
+        return record(step, *else_given)
 
 
 def _entered(

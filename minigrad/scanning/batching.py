@@ -7,11 +7,20 @@ over, so that running it is reading one list.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 from minigrad.arrays import Array
 from minigrad.scanning import kernels
-from minigrad.scanning.kernels import OUT, axes_of, calls, computed, may_overwrite, viewed
+from minigrad.scanning.kernels import (
+    OUT,
+    as_recorded,
+    axes_of,
+    calls,
+    computed,
+    may_overwrite,
+    viewed,
+)
 from minigrad.scanning.program import Instruction, Kind, Ref, read_by
 
 #: Arrays by the numbers of the values: those that change with time have an axis of it.
@@ -117,21 +126,26 @@ class Batch:
 
         def compute(values: Values, out: Array | None) -> Sequence[Array]:
             left, right = values[a], values[b]
-            rows = left.reshape(-1, inner)
+            rows = left.reshape(prod(left.shape[:-1]), inner)
             if out is None:
                 return [(rows @ right).reshape(*left.shape[:-1], columns)]
-            self.xp.matmul(rows, right, out=out.reshape(-1, columns))
+            self.xp.matmul(rows, right, out=out.reshape(len(rows), columns))
             return [out]
 
         return compute
 
     def _one_by_one(self, instruction: Instruction) -> Compute:
+        name = instruction.primitive.name
+
         def at(values: Values, t: int) -> Callable[[int], Array]:
             return lambda n: values[n][t, ...] if n in self.timed else values[n]
 
         def compute(values: Values, out: Array | None) -> Sequence[Array]:
             each = [computed(instruction, at(values, t)) for t in range(self.time)]
-            return [self.xp.stack(arrays) for arrays in zip(*each, strict=True)]
+            return [
+                self.xp.stack([as_recorded(name, array, self.kinds[n].shape) for array in arrays])
+                for n, arrays in zip(instruction.results, zip(*each, strict=True), strict=True)
+            ]
 
         return compute
 

@@ -19,7 +19,7 @@ from minigrad.ops.indexing import _getitem
 from minigrad.ops.joining import _concatenate, _split, _stack, _unstack
 from minigrad.primitive import Primitive, primitive
 from minigrad.scanning.blocks import Blocks, matmul_in_blocks, results_in_blocks, rows_in_blocks
-from minigrad.scanning.program import Instruction, Kind, Ref
+from minigrad.scanning.program import Instruction, Kind, Ref, ScanError
 from minigrad.tensor import Tensor
 
 MATMUL, LINEAR, ADD = ops.matmul.primitive, ops.linear.primitive, ops.add.primitive
@@ -28,6 +28,7 @@ DIVIDE, SQRT, POWER = ops.divide.primitive, ops.sqrt.primitive, ops.power.primit
 SUM, VAR, STANDARDIZE = ops.sum.primitive, ops.var.primitive, ops.standardize.primitive
 TRANSPOSE, RESHAPE = ops.transpose.primitive, ops.reshape.primitive
 SIGMOID, RELU, WHERE, ASTYPE = (f.primitive for f in (ops.sigmoid, ops.relu, ops.where, ops.astype))
+NOT_EQUAL = ops.not_equal.primitive
 SQUARE, GETITEM, BROADCAST = ops.square.primitive, _getitem.primitive, ops.broadcast_to.primitive
 CONCATENATE, STACK, SPLIT, UNSTACK = (f.primitive for f in (_concatenate, _stack, _split, _unstack))
 
@@ -230,19 +231,29 @@ def fill(out: Array, values: Any) -> None:
     out[...] = values
 
 
+def as_recorded(name: str, result: Any, shape: tuple[int, ...]) -> Array:
+    """What an operation has computed at one step, if its shape is that of the first one."""
+    array = as_array(result)
+    if array.shape != shape:
+        raise ScanError(
+            f"{name}: what a scanned step computes has the same shape at every step; here it is "
+            f"{array.shape}, and at the first step it was {shape}: use mg.where instead of "
+            "reading by a mask, or write the loop in Python"
+        )
+    return array
+
+
 def _forward(instruction: Instruction) -> Callable[..., None]:
     """The operation's own forward, and a copy of what it returns."""
     forward, names = instruction.primitive.forward, list(instruction.settings)
-    count = len(instruction.operands)
+    name, count = instruction.primitive.name, len(instruction.operands)
 
     def compute(out: Any, *values: Any) -> None:
         settings = dict(zip(names, values[count:], strict=True))
         result = forward(*values[:count], **settings)
-        if isinstance(result, tuple):
-            for each, array in zip(out, result, strict=True):
-                each[...] = array
-        else:
-            out[...] = result
+        pairs = zip(out, result, strict=True) if isinstance(result, tuple) else [(out, result)]
+        for place, array in pairs:
+            place[...] = as_recorded(name, array, place.shape)
 
     return compute
 

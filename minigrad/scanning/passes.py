@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from minigrad.arrays import Array
+from minigrad.arrays import BOOLEAN, Array
 from minigrad.primitive import Primitive
 from minigrad.scanning import kernels
 from minigrad.scanning.program import Instruction, Kind, Program, Ref, changing, frozen, needed_for
@@ -23,7 +23,7 @@ def prepared(program: Program, constant: Constant) -> Program:
 
 def ready_to_play(program: Program, constant: Constant, with_factors_outside: bool) -> Program:
     """The differentiated program, in the form in which it is played; see :func:`with_factors`."""
-    program = without_repeats(with_moments(program))
+    program = without_repeats(with_moments(with_conditions(program)))
     program = with_means_as_products(with_centred_weights(program), constant)
     if with_factors_outside:
         program = with_factors(program)
@@ -287,6 +287,24 @@ def with_gates(program: Program, constant: Constant) -> Program:
             edit.replaced |= {each: [] for each in squashes}
             # The parts may be read before the last of them was computed.
             edit.replaced[split] = made
+    return edit.done()
+
+
+def with_conditions(program: Program) -> Program:
+    """What ``where`` chooses by is true or false: of numbers, whether they are not 0."""
+    edit = _Edit(program)
+    for each in program.instructions:
+        if each.primitive is not kernels.WHERE:
+            continue
+        condition, *choice = each.operands
+        made: list[Instruction] = []
+        if not isinstance(condition, Ref):
+            condition = bool(condition)
+        elif program.kinds[condition.number].dtype != BOOLEAN:
+            kind = Kind(program.kinds[condition.number].shape, BOOLEAN)
+            condition = edit.instruction(kernels.NOT_EQUAL, (condition, 0), kind, made)
+        made.append(Instruction(kernels.WHERE, (condition, *choice), {}, each.results))
+        edit.replaced[each] = made
     return edit.done()
 
 

@@ -149,8 +149,8 @@ class Plan:
 class Workspace:
     """The arrays in which a plan is played, for one number of steps; one run at a time.
 
-    :meth:`forward` leaves in them what :meth:`backward` needs, any number of times. What is
-    needed in one of the two alone lies in memory that all workspaces share.
+    :meth:`forward` leaves in them what :meth:`backward` needs, which says whether it retains it.
+    What is needed in one of the two alone lies in memory that all workspaces share.
     """
 
     def __init__(
@@ -375,10 +375,11 @@ def _place_operands(
 ) -> None:
     """Let what is computed in a place be computed of operands that lie there already."""
     reads = Counter([n for each in chain(*stages) for n in each.reads])
+    made = {n for each in stages.before for n in each.results}
     for each in reversed(stages.before):
         (result, *_) = each.results
         for x in (each.operands[i] for i in kernels.may_overwrite(each) if result in places):
-            alone = isinstance(x, Ref) and reads[x.number] == 1 and x.number not in wanted
-            if alone and kinds[x.number] == kinds[result]:
+            free = isinstance(x, Ref) and x.number in made - wanted and reads[x.number] == 1
+            if free and kinds[x.number] == kinds[result]:
                 places.setdefault(x.number, places[result])
                 break

@@ -15,11 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from minigrad.arrays import Array, DType
 from minigrad.listing import short
 from minigrad.primitive import Primitive
+from minigrad.tensor import TapeError
+
+
+class ScanError(TapeError):
+    """A step cannot be recorded once and played for every x: it must be run in a loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,9 @@ def frozen(value: Any) -> Any:
         return tuple([(name, frozen(part)) for name, part in value.items()])
     if isinstance(value, tuple | list):
         return tuple(map(frozen, value))
+    if isinstance(value, FunctionType) and not value.__closure__:  # such as a lambda of the step
+        defaults = frozen(value.__defaults__), frozen(value.__kwdefaults__)
+        return value.__code__, id(value.__globals__), defaults
     # 1, 1.0 and True are equal, and not the same operand; nor are 0.0 and -0.0. NaN is the same.
     return type(value), str(value) if isinstance(value, slice | float) else value
 

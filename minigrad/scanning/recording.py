@@ -9,22 +9,24 @@ from itertools import repeat
 from sys import _getframe
 from typing import Any, NoReturn
 
-from minigrad.arrays import Array, device_of, is_array, watching_draws
+from minigrad.arrays import (
+    Array,
+    device_of,
+    ignoring_floating_point_errors,
+    is_array,
+    watching_draws,
+)
 from minigrad.containers import leaves_of, map_leaves
 from minigrad.listing import place
 from minigrad.primitive import Primitive, finished
 from minigrad.scanning.kernels import COPY, resolved
-from minigrad.scanning.program import Instruction, Program, Ref
+from minigrad.scanning.program import Instruction, Program, Ref, ScanError
 from minigrad.slots import CONSTANT, NOTHING, active_tape, new_leaf
 from minigrad.tape import Tape, users_line
 from minigrad.tensor import TapeError, Tensor, describe, operations
 
 #: What a step computes: (x, state) -> (y, state).
 Step = Callable[[Any, Any], tuple[Any, Any]]
-
-
-class ScanError(TapeError):
-    """A step cannot be recorded once and played for every x: it must be run in a loop."""
 
 
 #: The slot of a tensor in a step that is recorded, unless it is a constant: not on any tape.
@@ -63,7 +65,7 @@ class Recorder(Tape):
     Values are told apart by their arrays, all of which are kept alive meanwhile.
     """
 
-    __slots__ = ("_numbers", "arrays", "generators", "outside", "program", "records")
+    __slots__ = ("_known", "_numbers", "arrays", "generators", "outside", "program", "records")
 
     def __init__(self, *, records: bool) -> None:
         super().__init__()
@@ -80,6 +82,8 @@ class Recorder(Tape):
         #: The generators that the step has drawn from, in the order of ``program.drawn``.
         self.generators: list[Any] = []
         self._numbers: dict[Any, int] = {}
+        #: The arrays by id.
+        self._known: set[int] = set()
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -133,6 +137,9 @@ class Recorder(Tape):
             for result in results:
                 result.slot = _LIVE if live and result.dtype.kind == "f" else CONSTANT
         plain = {name: self._setting(value) for name, value in settings.items()}
+        for result in results:
+            if id(result.array) in self._known:  # an operand as it was: another value all the same
+                result.array = result.array[...]
         numbers = [self._new(result.array, id(result.array)) for result in results]
         self.program.instructions.append(
             Instruction(primitive, tuple(operands), plain, tuple(numbers))
@@ -145,6 +152,7 @@ class Recorder(Tape):
 
     def _new(self, array: Array, key: Any) -> int:
         self.arrays.append(array)
+        self._known.add(id(array))
         number = self._numbers[key] = self.program.value(array.shape, array.dtype)
         return number
 
@@ -217,23 +225,42 @@ def record(step: Step, x: Any, state: Any) -> Recording:
 
 def check_repeatable(one: Recording, other: Recording) -> None:
     """Raise ``ScanError`` unless two steps have done the same, to different values."""
-    same = one.program.key() == other.program.key() and all(
-        [
-            a.array is b.array or (a.array == b.array).all()
-            for a, b in zip(one.outside, other.outside, strict=True)
-        ]
-    )
-    if not same:
+    pairs = zip(one.outside, other.outside, strict=False)
+    if one.program.key() != other.program.key() or not all(
+        _same(a.array, b.array) for a, b in pairs
+    ):
         raise ScanError(
             "a step that is scanned does the same every time that it is called, with minigrad's "
-            "operations; this one has used other numbers or operations the second time (of "
-            "t.array, of a random generator, of a counter?): pass them in xs or in the state, or "
-            "write the loop in Python, as minigrad_rnn.unroll(..., unrolled=True) does"
+            "operations; this one has used other numbers or operations on other values (of "
+            "t.array, a random generator, a counter, a mask that reads more or less, or a function "
+            "with variables of its own?): pass them in xs or in the state, or write the loop in "
+            "Python, as minigrad_rnn.unroll(..., unrolled=True) does"
         )
 
 
+def _same(a: Array, b: Array) -> bool:
+    """Whether two arrays of one shape have the same values; NaN is the same as NaN."""
+    return a is b or bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def other_values(array: Array) -> Array:
+    """Values that all differ from those of an array, and can stand where these do.
+
+    Positive numbers stay so, a positive definite matrix stays one, and 0 is a position wherever
+    another is.
+    """
+    if array.dtype.kind == "b":
+        return ~array
+    if array.dtype.kind != "f":
+        return array * 0 if array.any() else array + 1
+    largest = abs(array).max() if array.size else 0.0
+    return array + (array + 2.0 * largest) / 32.0 if largest else array + 1.0
+
+
 def differentiated(
-    program: Program, samples: Sequence[Sequence[Array]], wanted: Iterable[int]
+    program: Program,
+    samples: tuple[Sequence[Array], Sequence[Array]],
+    wanted: Iterable[int],
 ) -> Program:
     """The program with the gradients of the ``wanted`` values that are given to it.
 
@@ -242,14 +269,28 @@ def differentiated(
 
     Args:
         program: of a step.
-        samples: values of its inputs, by number, twice: what depends on them is to differ.
+        samples: values of its inputs, by number, and others: what a rule makes of them by itself
+            is to differ.
         wanted: those of its inputs whose gradients are wanted besides that of the state.
 
     Raises ``ScanError`` if a rule fails, or computes with arrays from elsewhere.
     """
-    one, other = [_with_gradients(program, arrays, set(wanted)) for arrays in samples]
+    arrays, others = samples[0], [*samples[1]]
+    for n in program.outside:  # the same in both
+        # A mask reads as many values as it has, and 0 may be the only position that there is.
+        if arrays[n].dtype.kind == "f" or (arrays[n].dtype.kind != "b" and arrays[n].any()):
+            others[n] = other_values(arrays[n])
+    one = _with_gradients(program, arrays, set(wanted))
+    try:
+        with ignoring_floating_point_errors():
+            other = _with_gradients(program, others, set(wanted))
+    except Exception as error:
+        raise ScanError(
+            "the gradient of this step cannot be played: whether its rules look at values is "
+            f"tried with other values, and an operation does not take these: {error}"
+        ) from error
     pairs = zip(one.constants.values(), other.constants.values(), strict=False)
-    if one.key() != other.key() or not all([(a == b).all() for a, b in pairs]):
+    if one.key() != other.key() or not all([_same(a, b) for a, b in pairs]):
         raise ScanError(
             "the gradient of this step cannot be played: the rule of one of its operations looks "
             "at values, or computes with something other than minigrad's operations"

@@ -33,6 +33,12 @@ WHOLE = (
     "mg.relu({a})",
     "mg.softmax({a})",
     "mg.where({a} > {b}, {a}, 0.5)",
+    "mg.where(mg.round({a}), {b}, 0.5)",
+    "mg.take({a}, mg.argmax({b}, axis=0), axis=1)",
+    "mg.take_along_axis({a}, mg.argsort({b}), -1)",
+    "mg.set_at({a}, (slice(None), mg.argmax({b}, axis=-1)), {b}[:, :2])",
+    "mg.scale_gradient({a}, 0.5)",
+    "mg.map_gradient({a}, mg.negative)",
     "{a} * {b}[:, :1]",
     "{a} - {a}.mean(axis=-1, keepdims=True)",
     "mg.standardize({a})",
@@ -114,4 +120,5 @@ def steps_of_any_operations(draw: st.DrawFn) -> Case:
     def step(x: Any, h: Any) -> Any:
         return program(*x, h), h
 
-    return step, h, [leaf_of(np.stack([x.numpy()] * TIME)) for x in xs]
+    # Of the same elements as those for which the program was drawn.
+    return step, h, [leaf_of(np.stack([x.numpy(), np.flip(x.numpy()), x.numpy()])) for x in xs]

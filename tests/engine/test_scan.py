@@ -81,6 +81,7 @@ h0 = leaf(BATCH, WIDTH, seed=4)
 sequence = leaf(TIME, BATCH, WIDTH, seed=5)
 numbers = leaf(TIME, seed=6)
 tokens = mg.tensor(np.random.default_rng(0).integers(0, 6, (TIME, BATCH)))
+classes = mg.tensor([[1, 1], [0, 3], [2, 2], [3, 0], [1, 1]])
 
 
 def weighted_sum(x: Any, h: Any) -> Any:
@@ -152,6 +153,21 @@ def normalised(x: Any, h: Any) -> Any:
     return h, centred / mg.sqrt((centred * centred).mean(axis=-1, keepdims=True) + 1e-5)
 
 
+def of_classes(token: Any, h: Any) -> Any:
+    h = mg.tanh(h @ W)
+    return (
+        nn.nll_loss(mg.log_softmax(h), token, reduction="none"),
+        nn.cross_entropy(h, token, token != 1, label_smoothing=0.1, reduction="sum"),
+        nn.cross_entropy(h, token, mg.tensor([1.0, 0.5])),
+    ), h
+
+
+def at_positions(token: Any, h: Any) -> Any:
+    picked = mg.take_along_axis(h, mg.stack([token, mg.minimum(token, 2)], axis=1), -1)
+    h = mg.set_at(h @ W, (slice(None), token), picked)
+    return mg.take(table, token, axis=0), mg.tanh(mg.take(h, token[0], axis=1)[:, None] * h)
+
+
 STEPS: dict[str, tuple[Any, ...]] = {
     "numbers": (weighted_sum, leaf(seed=8), numbers, w),
     "elman": (elman, h0, sequence, W),
@@ -176,6 +192,30 @@ STEPS: dict[str, tuple[Any, ...]] = {
     "not a number": (lambda x, h: (mg.where(x > h, float("nan"), 1.0), h * x), h0, sequence),
     "constant x": (elman, h0, sequence.detach(), W),
     "constant state": (elman, h0.detach(), sequence, W),
+    "classes": (of_classes, h0, classes, W),
+    "classes at one step": (of_classes, h0, classes[:1], W),
+    "positions": (at_positions, h0, classes, W, table),
+    "numbers for conditions": (
+        lambda x, h: (mg.where(x["n"], h, w), mg.where(x["floats"], mg.where(2, h, x["n"]), 0.5)),
+        h0,
+        {"n": mg.minimum(tokens, 1)[..., None], "floats": mg.tensor(np.floor(sequence.numpy()))},
+        w,
+    ),
+    "other gradients": (
+        lambda x, h: (
+            mg.scale_gradient(h, -0.5) * h,
+            mg.tanh(mg.map_gradient(h, lambda g: -g) @ W + 0.5 * h + x),
+        ),
+        h0,
+        sequence,
+        W,
+    ),
+    "products of nothing": (
+        lambda x, h: (mg.tanh(h @ W) + x @ mg.tensor(np.zeros((0, WIDTH))), h),
+        h0,
+        leaf(TIME, BATCH, 0),
+        W,
+    ),
     "nothing": (lambda x, h: (x, h), h0, sequence),
     "a delay": (lambda x, h: (h, x), h0, sequence),
     "a swap": (lambda x, s: (s[0] * s[1], (s[1], s[0] + x)), (h0, h0), sequence),
@@ -291,6 +331,22 @@ def test_it_is_one_entry_that_says_what_it_is_and_holds() -> None:
         assert "scan(leaf a, leaf b, leaf c, run=elman)" in str(tape)
         assert str(tape).splitlines()[2].endswith("mg.scan(elman, h0, sequence)")
     assert tape.nbytes >= TIME * BATCH * WIDTH * 8
+
+
+def test_its_gradient_may_come_from_a_rule_that_begins_with_a_number() -> None:
+    found = []
+    for run in (mg.scan, loop):
+        with mg.Tape() as tape:
+            ys, _ = run(elman, h0, sequence)
+            found.append(tape.gradient(mg.where(True, ys, 0.0).sum(), W).numpy())
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+
+
+def test_a_second_order_that_nothing_leads_to_is_zero() -> None:
+    with mg.Tape() as tape:
+        (ys, _), _ = mg.scan(lambda x, h: ((h, u * x), 0.5 * h), h0.detach(), sequence.detach())
+        (gradient,) = tape.gradient(ys.sum(), [u], create_graph=True, unconnected="zero")
+    np.testing.assert_array_equal(gradient.numpy(), np.zeros(WIDTH))
 
 
 def test_without_a_tape_there_is_nothing_to_differentiate() -> None:
@@ -582,22 +638,105 @@ def test_a_step_that_does_something_else_every_time_is_refused(make: Callable[[]
         mg.scan(make(), h0, sequence)
 
 
-def test_a_rule_that_computes_with_arrays_is_refused() -> None:
-    @mg.primitive
-    def doubled(x: Any, /) -> Any:
-        return 2.0 * x
+def array_of(x: Any) -> Any:
+    return getattr(x, "array", x)
 
-    def rule(g: Any, x: Any) -> Any:
-        array: Any = getattr(x, "array", x)
-        return g * mg.asarray(array * array)
+
+@pytest.mark.parametrize(
+    "xs",
+    [
+        tokens[[0, 1, 0]],
+        tokens[:1],
+        mg.tensor(np.full((3, BATCH), 2)),
+        mg.tensor(np.zeros((3, BATCH), int)),
+        mg.tensor(np.ones((1, BATCH), bool)),
+        sequence.detach()[[0, 1, 0], :, 0],
+        mg.tensor(np.full((1, BATCH), -1.0)),
+        mg.tensor(np.zeros((1, BATCH))),
+    ],
+)
+def test_it_is_refused_whatever_the_values_are_that_it_looks_at(xs: Tensor) -> None:
+    """Or a later call with others would find the program, which knows the first ones."""
+    with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
+        mg.scan(lambda x, h: (h, h + mg.tensor(x.array.astype("float64"))[:, None]), h0, xs)
+    with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
+        mg.scan(lambda x, h: (x, h + mg.tensor(h.array.copy())), xs[0], xs)
+
+
+def test_a_step_that_does_not_take_other_values_is_recorded_on_those_of_another_step() -> None:
+    @mg.primitive
+    def checked(x: Any, /) -> Any:
+        if not (x > 0).any():
+            raise ValueError("there are tokens besides 0")
+        return 1.0 * x
 
     def step(x: Any, h: Any) -> Any:
-        return h, doubled(h) + x
+        return h, h + checked(x)[:, None]
 
-    doubled.rules(x=rule)
+    xs = mg.tensor([[1, 1], [0, 3], [2, 2]])
+    np.testing.assert_array_equal(mg.scan(step, h0, xs)[1].numpy(), loop(step, h0, xs)[1].numpy())
+    with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
+        mg.scan(lambda x, h: (h, h * (checked(x) * x.array.copy())[:, None]), h0, xs)
+
+
+def test_a_part_that_differs_in_shape_from_step_to_step_is_refused() -> None:
+    xs = mg.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]], "float64")
+    told = r"getitem: what a scanned step .* here it is \(2,\), and at the first step it was \(1,\)"
+
+    def step(x: Any, h: Any) -> Any:
+        return x[x > 0].sum(), h + x[x > 0]
+
+    h = mg.tensor([0.0, 0.0], "float64")
+    for played, looped in zip(mg.scan(step, h, xs[:2]), loop(step, h, xs[:2]), strict=True):
+        np.testing.assert_array_equal(played.numpy(), looped.numpy())
+    with pytest.raises(mg.ScanError, match=told):
+        mg.scan(step, h, xs)
+    with pytest.raises(mg.ScanError, match=told):
+        mg.scan(lambda x, h: (h, h + (x * h)[x > 0].sum()), h, xs)
+
+
+@pytest.mark.host  # on a device they are found in the debug scope alone
+def test_numbers_that_name_nothing_are_found_at_every_step() -> None:
+    embedding = nn.Embedding(6, WIDTH, dtype="float64", rng=0)
+    wrong = mg.set_at(tokens, (2, 1), -1)
+    with pytest.raises(IndexError, match="Embedding lie between 0 and 5; there is a -1"):
+        mg.scan(lambda x, h: (h, h + embedding(x)), h0, wrong)
+    with pytest.raises(IndexError, match=r"targets of cross_entropy lie .*; there is a -1"):
+        mg.scan(lambda x, h: (nn.cross_entropy(h @ table.T, x), h), h0, wrong)
+    mask = mg.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]], "float64")
+    with pytest.raises(ValueError, match="mse_loss: there is nothing to average"):
+        mg.scan(lambda x, h: (nn.mse_loss(h[:, 0], h[:, 1], x), h), h0, mask)
+
+
+@pytest.mark.parametrize("of_what", ["x", "a parameter"])
+def test_a_rule_that_computes_with_arrays_is_refused(of_what: str) -> None:
+    @mg.primitive
+    def scaled(x: Any, w: Any, /) -> Any:
+        return x * w * w
+
+    def step(x: Any, h: Any) -> Any:
+        return h, scaled(h, w) + x
+
+    def rule(g: Any, x: Any, w: Any) -> Any:
+        looked_at, other = (x, w) if of_what == "x" else (w, x)
+        return g * other * mg.asarray(2.0 * array_of(looked_at))
+
+    scaled.rules(x=lambda g, w: g * w * w, w=rule)
     mg.scan(step, h0, sequence)
     with mg.Tape(), pytest.raises(mg.ScanError, match="something other than minigrad's operations"):
         mg.scan(step, h0, sequence)
+
+
+def test_rules_that_do_not_take_other_values_are_refused() -> None:
+    @mg.primitive
+    def scaled(x: Any, w: Any, /) -> Any:
+        if (array_of(w) != u.array).any():
+            raise ValueError("this weight is not known")
+        return x * w
+
+    scaled.rules(x=lambda g, w: g * w, w=lambda g, x: g * x)
+    with mg.Tape(), pytest.raises(mg.ScanError, match=r"not take .*: this weight is not known"):
+        mg.scan(lambda x, h: (h, scaled(h, u) + x), h0, sequence)
 
 
 @pytest.mark.parametrize(
