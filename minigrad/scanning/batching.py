@@ -253,10 +253,9 @@ class Schedule:
         self._computations: list[_Computation] = []
         places = places or {}
         last_use = {n: i for i, each in enumerate(instructions) for n in each.reads}
-        made = {n for each in instructions for n in each.results}
         for i, each in enumerate(instructions):
             (result, *_) = each.results
-            dead = [n for n in {*each.reads} if last_use[n] == i and n in made and n not in needed]
+            dead = [n for n in {*each.reads} if last_use[n] == i and n not in needed]
             over = [
                 x.number
                 for x in [each.operands[p] for p in may_overwrite(each)]

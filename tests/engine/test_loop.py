@@ -108,6 +108,12 @@ def test_an_lstm_is_ten_calls_and_its_gradient_ten_more() -> None:
             True,
             ["dot", "tanh", "multiply", "add"],
         ),
+        (lambda x, h: ((), mg.tanh(mg.sin(h) @ W)), False, ["sin over 0", "dot", "tanh"]),
+        (
+            lambda x, h: ((), mg.tanh(((z := h @ W) * z[:, :1]) @ W)),
+            False,
+            ["dot", "multiply", "dot", "tanh"],
+        ),
         (lambda x, h: ((), mg.tanh(h + full) * h), False, ["add", "tanh over 0", "multiply"]),
         (lambda x, h: ((), mg.sin(mg.tanh(h[0])) + h), False, ["tanh", "sin over 0", "add"]),
         (
@@ -126,6 +132,8 @@ def test_an_lstm_is_ten_calls_and_its_gradient_ten_more() -> None:
         "a result lies over a dead operand, and what is left where the next step wants it",
         "what is read later is not written over",
         "nor is what the gradient reads",
+        "what was given is, though what is left lies beside it",
+        "but not what is also read in another way",
         "nor is what is the same for all steps",
         "nor a row by what is wider",
         "what is joined along the last axis is computed in its place",
@@ -196,6 +204,15 @@ def test_the_bytes_of_an_lstm_and_its_gradient() -> None:
         (2, BATCH, WIDTH),  # that of c
         (1, WIDTH, 4 * WIDTH),  # the scaled weight, later the weight
     )
+
+
+def test_what_is_kept_does_not_keep_more_than_itself() -> None:
+    def step(x: Any, h: Any) -> Any:
+        left, right = mg.split(x @ W, 2, axis=-1)
+        return (), mg.concatenate([mg.sin(h[:, :2] + left), h[:, 2:] + right], axis=-1)
+
+    workspace = played(step, h0, gradient=True)
+    assert workspace.nbytes == bytes_of((TIME, BATCH, 2))  # what the sine is of, not over x W
 
 
 @pytest.mark.host

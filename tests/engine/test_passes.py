@@ -387,6 +387,29 @@ def test_these_are_no_gates(step: Step) -> None:
 
 
 # --------------------------------------------------------------------------------------
+# with_conditions
+# --------------------------------------------------------------------------------------
+
+
+def test_conditions_become_true_or_false() -> None:
+    program = recorded(lambda x, h: (mg.where(2.5, x, 0.0), mg.where(whole_numbers, h, 1.0)))
+    assert_prints(
+        passes.with_conditions(program),
+        """
+        x #0 (2, 4) float64, state #1 (2, 4) float64, outside #3 (2, 4) int64
+        #2 = where(True, #0, 0.0)
+        #5 = not_equal(#3 detached, 0)
+        #4 = where(#5, #1, 1.0)
+        y #2, state #4
+        """,
+    )
+
+
+def test_conditions_that_are_true_or_false_stay() -> None:
+    assert_leaves(passes.with_conditions, recorded(lambda x, h: (h, mg.where(x > h, h, 1.0))))
+
+
+# --------------------------------------------------------------------------------------
 # with_moments
 # --------------------------------------------------------------------------------------
 

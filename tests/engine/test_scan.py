@@ -17,6 +17,7 @@ import minigrad as mg
 from minigrad import Tensor, nn
 from minigrad.containers import leaves_of, map_leaves
 from minigrad.scanning import playing, pool
+from minigrad.scanning.playing import Workspace
 from minigrad.testing import check_gradients
 
 TIME, BATCH, WIDTH = 5, 2, 4
@@ -189,14 +190,18 @@ STEPS: dict[str, tuple[Any, ...]] = {
         leaf_of(np.abs(h0.numpy())),
         sequence,
     ),
-    "not a number": (lambda x, h: (mg.where(x > h, float("nan"), 1.0), h * x), h0, sequence),
+    "not a number": (
+        lambda x, h: (mg.where(x > h, float("nan"), mg.tensor(np.full(WIDTH, np.nan))), h * x),
+        h0,
+        sequence,
+    ),
     "constant x": (elman, h0, sequence.detach(), W),
     "constant state": (elman, h0.detach(), sequence, W),
     "classes": (of_classes, h0, classes, W),
     "classes at one step": (of_classes, h0, classes[:1], W),
     "positions": (at_positions, h0, classes, W, table),
     "numbers for conditions": (
-        lambda x, h: (mg.where(x["n"], h, w), mg.where(x["floats"], mg.where(2, h, x["n"]), 0.5)),
+        lambda x, h: (mg.where(x["n"], h, w), mg.where(x["floats"], mg.where(2.5, h, x["n"]), 0.5)),
         h0,
         {"n": mg.minimum(tokens, 1)[..., None], "floats": mg.tensor(np.floor(sequence.numpy()))},
         w,
@@ -215,6 +220,16 @@ STEPS: dict[str, tuple[Any, ...]] = {
         h0,
         leaf(TIME, BATCH, 0),
         W,
+    ),
+    "a view of what is read once more": (
+        lambda x, h: ((a := mg.exp(x))[:, ::-1] * mg.sin(a), mg.tanh(x + h)),
+        h0,
+        sequence,
+    ),
+    "parts that are wanted": (
+        lambda x, h: ((a := mg.sin(h[:, :1])), mg.concatenate([a, mg.tanh(x + h)[:, 1:]], axis=-1)),
+        h0,
+        sequence,
     ),
     "nothing": (lambda x, h: (x, h), h0, sequence),
     "a delay": (lambda x, h: (h, x), h0, sequence),
@@ -276,6 +291,14 @@ def states_are_large() -> Iterator[None]:
 def test_of_large_states_they_are_those_of_the_loop(name: str) -> None:
     with states_are_large():
         assert_is_the_loop(*STEPS[name])
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_without_a_tape_the_values_are_the_same(name: str) -> None:
+    step, state, xs, *_ = STEPS[name]
+    pairs = zip(*[leaves_of(run(step, state, xs)) for run in (mg.scan, loop)], strict=True)
+    for played, looped in pairs:
+        np.testing.assert_allclose(played.numpy(), looped.numpy(), rtol=1e-12, atol=1e-13)
 
 
 @given(case=gated_steps() | steps_of_any_operations())
@@ -408,6 +431,14 @@ def test_a_program_is_used_again_with_other_tensors_and_another_function() -> No
         assert_is_the_loop(step_with(weight), h0, sequence, weight)
 
 
+def test_a_function_that_a_step_uses_is_its_code_and_where_that_looks_for_names() -> None:
+    for scale in (2.0, 3.0):
+        module: dict[str, Any] = {"scale": scale}
+        exec("def scaled(g): return scale * g", module)
+        scaled = module["scaled"]
+        assert_is_the_loop(lambda x, h: (h, mg.map_gradient(0.1 * h + x, scaled)), h0, sequence)  # noqa: B023
+
+
 def test_checkpoints_and_forward_mode() -> None:
     def f(weight: Tensor) -> Tensor:
         ys, _ = mg.scan(lambda x, h: (h, mg.tanh(x + h @ weight)), h0.detach(), sequence.detach())
@@ -446,6 +477,28 @@ def test_threads() -> None:
     for each in found:
         for ours, theirs in zip(each, expected, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_a_thread_finds_the_workspace_that_it_has_used_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, make = [], Workspace._forward_of
+
+    def make_and_count(*args: Any) -> Any:
+        made.append(args)
+        return make(*args)
+
+    monkeypatch.setattr(Workspace, "_forward_of", make_and_count)
+
+    def scan() -> None:
+        mg.scan(lambda x, h: (h, mg.sinh(0.1 * h) + x), h0, sequence)
+
+    scan()
+    thread = Thread(target=scan)
+    thread.start()
+    thread.join()
+    scan()
+    assert len(made) == 2
 
 
 def test_two_threads_in_the_middle_of_the_same_scan() -> None:

@@ -22,6 +22,7 @@ from minigrad import Tensor, scanning
 from minigrad.arrays import small_products_are_fast
 from minigrad.scanning import kernels, playing, pool
 from minigrad.scanning.blocks import Blocks, blocks_of, matmul_in_blocks, shapes_of_matrix
+from minigrad.scanning.playing import _place_operands
 from minigrad.scanning.program import Instruction, Kind, Program, changing
 from minigrad.scanning.stages import Stages, stages, with_products_in_blocks
 
@@ -68,6 +69,16 @@ def test_what_does_not_depend_on_the_state_is_not_in_the_loop() -> None:
         after: #12 = multiply(#11, #0)
         """,
     )
+
+
+def test_what_is_computed_in_a_place_is_computed_of_what_lies_there() -> None:
+    program = recorded(lambda x, h: ((), mg.tanh(h + x * (s * W[:2] + mg.exp(x)))))
+    found = staged(program)
+    numbers = {each.primitive.name: each.results[0] for each in found.before}
+    assert [*numbers] == ["exp", "add", "multiply"]
+    places: dict[int, Any] = {numbers["multiply"]: "there"}
+    _place_operands(found, places, set(), program.kinds)
+    assert places == dict.fromkeys(numbers.values(), "there")
 
 
 def test_a_view_is_in_every_stage_that_reads_it() -> None:
