@@ -146,6 +146,7 @@ def products(c: Configuration) -> tuple[Run, Run]:
     sizes = [c.inputs, *[c.hidden] * (c.layers - 1)]
     rows = c.time * c.batch
     h, d, z = random(c.batch, c.hidden), random(c.batch, gates * c.hidden), random(rows, c.hidden)
+    dh = np.empty_like(h)
     w, wt = random(c.hidden, gates * c.hidden), random(gates * c.hidden, c.hidden)
     ds = random(rows, gates * c.hidden)
     xs = [random(rows, size) for size in sizes]
@@ -161,7 +162,7 @@ def products(c: Configuration) -> tuple[Run, Run]:
         forward()
         for x, weight in zip(xs, inner, strict=True):
             for _ in range(c.time):
-                np.matmul(d, wt, out=h)
+                np.matmul(d, wt, out=dh)
             _ = ds.T @ z, ds.T @ x, ds @ weight.T
 
     return forward, backward
