@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import Token
 from itertools import islice
 from pathlib import Path
 from sys import _getframe
 from types import CodeType, FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Self
 
 from minigrad import listing
 from minigrad.arrays import DType, TensorLike, as_array, is_array, namespace
@@ -114,6 +114,12 @@ class Tape:
     #: Tensors whose slot is below ``base`` are constants to this tape.
     base: int
 
+    #: Whether another tape may record, though this one is active.
+    paused = False
+
+    #: What the rules are given for operands and results, when they are recorded.
+    saved_as: ClassVar[type[Tensor]] = Tensor
+
     def __init__(self) -> None:
         self._origin = self.base = new_block(self)
         # Positions on a tape are slots, and stand in this order:
@@ -141,7 +147,7 @@ class Tape:
 
     def __enter__(self) -> Self:
         active = active_tape.get()
-        if active is not None:
+        if active is not None and not active.paused:
             raise TapeError(
                 "a tape is already recording here, and one tape serves every order of "
                 "derivative: use it (with create_graph=True for higher orders), or wrap the "
@@ -163,6 +169,10 @@ class Tape:
         if kind is not None:
             self.cut()
 
+    def varies(self, tensor: Tensor) -> bool:
+        """Whether a tensor stands for others, in a step that is recorded for a scan."""
+        return False
+
     def observed(
         self,
         primitive: Primitive,
@@ -173,6 +183,15 @@ class Tape:
     ) -> list[Tensor]:
         """What becomes of the results of an operation on a tape that is ``watched``."""
         return results
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """In this block it does not record."""
+        token = active_tape.set(None)
+        try:
+            yield
+        finally:
+            active_tape.reset(token)
 
     # ---------------------------------------------------------------- cutting
 
@@ -387,7 +406,7 @@ class Tape:
                 if checked and slot in fingerprinted:
                     self._check_unchanged(slot, entry)
                 if create_graph:
-                    saved = _saved_tensors(slot, entry)
+                    saved = _saved_tensors(slot, entry, self.saved_as)
                 for rule in plan.rules:
                     function, place, position, number, _ = rule
                     parent = operands[position]
@@ -546,11 +565,9 @@ def no_grad() -> Iterator[None]:
     >>> len(tape)
     0
     """
-    token = active_tape.set(None)
-    try:
+    tape = active_tape.get()
+    with nullcontext() if tape is None else tape.suspended():
         yield
-    finally:
-        active_tape.reset(token)
 
 
 # --------------------------------------------------------------------------------------
@@ -594,13 +611,13 @@ def _gradients_of_results(
     return tuple(parts)
 
 
-def _saved_tensors(first: int, entry: Any) -> list[Any]:
+def _saved_tensors(first: int, entry: Any, saved_as: type[Tensor]) -> list[Any]:
     """What the entry saved, with operands and results as Tensors at their old slots."""
     plan, operands, saved, *_ = entry
     operation = plan.operation
 
     def tensor(value: Any, slot: int) -> Any:
-        return Tensor(value, slot) if is_array(value) else value
+        return saved_as(value, slot) if is_array(value) else value
 
     def wrapped(value: Any, name: str) -> Any:
         if name in operation.operands:
@@ -608,8 +625,8 @@ def _saved_tensors(first: int, entry: Any) -> list[Any]:
         if name in operation.variadic:
             return tuple(map(tensor, value, operands[-len(value) :]))
         if name == "out" and type(value) is tuple:  # an operation's several results
-            return tuple(Tensor(array, first + i) for i, array in enumerate(value))
-        return Tensor(value, first) if name == "out" else value
+            return tuple(saved_as(array, first + i) for i, array in enumerate(value))
+        return saved_as(value, first) if name == "out" else value
 
     return [wrapped(value, name) for value, name in zip(saved, plan.keep, strict=True)]
 

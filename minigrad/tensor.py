@@ -173,6 +173,10 @@ class Tensor:
         """The same values as a constant: no gradient flows through it."""
         return Tensor(self.array)
 
+    def _remade(self, array: Array) -> Tensor:
+        """A new tensor with ``array``, which was made of the own one."""
+        return Tensor(array)
+
     def to(self, device: str) -> Tensor:
         """The values on another device, as a constant (or a new leaf, if this is one)."""
         if self.slot < LEAF and self.requires_grad:
@@ -562,7 +566,8 @@ def _new_tensor(
         )
     if device is None and isinstance(data, Tensor):
         device = data.device
-    made = Tensor(arrays.make_array(_without_tensors(data), dtype, device, copy=copy))
+    array = arrays.make_array(_without_tensors(data), dtype, device, copy=copy)
+    made = data._remade(array) if isinstance(data, Tensor) else Tensor(array)
     if requires_grad:
         make_leaf(made)
     return made

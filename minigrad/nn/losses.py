@@ -379,7 +379,7 @@ def _constant(value: TensorLike, like: Tensor) -> Tensor:
     """A constant of the dtype of ``like``."""
     if not isinstance(value, Tensor):
         return asarray(value, like.dtype, device=_device_for(value, like))
-    made = asarray(value)  # which refuses one that has a gradient
+    made = asarray(value) if value.requires_grad else value.detach()  # asarray refuses
     return made if made.dtype == like.dtype else astype(made, like.dtype)
 
 

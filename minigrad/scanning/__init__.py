@@ -93,6 +93,9 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
     program, outside = recording.program, recording.outside
     tape, array = active_tape.get(), parts[0].array
     inputs = [*parts, *states, *outside]
+    if tape is not None and any(map(tape.varies, inputs)):  # within a step that is recorded
+        _rewind(draws)
+        return _in_python(step, state, xs, time, reverse)
     base = NOTHING if tape is None else tape.base
     wanted = frozenset(
         [n for n, tensor in zip(program.given, inputs, strict=True) if tensor.slot >= base]
@@ -243,7 +246,7 @@ _scan.rules(operands=lambda g, run, position: run.gradient(g, position))
 
 
 def _in_python(step: Step, state: Any, xs: Any, time: int, reverse: bool) -> tuple[Any, Any]:
-    """The same by calling the step for every x, so that every operation is seen."""
+    """The same by calling the step for every x."""
     steps = list(zip(*[operations["unstack"](part) for part in leaves_of(xs)], strict=True))
     ys = []
     for t in range(time)[:: -1 if reverse else 1]:
@@ -274,12 +277,17 @@ def _number_of_steps(xs: list[Tensor]) -> int:
     return counts.pop()
 
 
+def _rewind(before: States) -> None:
+    """Let generators draw again what they have drawn."""
+    for generator, state in before.values():
+        generator.bit_generator.state = state
+
+
 def _draw(
     recording: Recording, before: States, time: int, reverse: bool, like: Array
 ) -> list[Array]:
     """Random numbers for all steps, as the loop draws them, where ``like`` is."""
-    for generator, state in before.values():
-        generator.bit_generator.state = state
+    _rewind(before)
     generators, program = recording.generators, recording.program
     drawn: list[list[Array]] = [[] for _ in generators]
     for _ in range(time):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property
 from itertools import chain
 from math import prod
 from typing import Any
@@ -37,6 +38,7 @@ class Plan:
     """What can be known of a program before it is played.
 
     Attributes:
+        source: the program of which it was made.
         program: as it is played.
         forward, backward: the stages of both directions.
         states: pairs of what a step is given and leaves.
@@ -50,6 +52,7 @@ class Plan:
         self._in_blocks = device == "cpu" and small_products_are_fast()
         sizes = [prod(program.kinds[number].shape) for number in program.states]
         self._calls_are_dear = device != "cpu" or max(sizes, default=0) < LARGE
+        self.source = program
         self.program = program = ready_to_play(program, constant, self._calls_are_dear)
         self.kinds = [*program.kinds]
         steps = program.instructions[: program.forward]
@@ -106,6 +109,17 @@ class Plan:
                     lines.append(f"{name}, {STAGES[stage]}:")
                     lines += [f"    {each}" for each in instructions]
         return "\n".join([*lines, *self.program.outputs()])
+
+    @cached_property
+    def rules_may_change(self) -> bool:
+        """Whether it has rules that are not minigrad's, or functions, which may read variables."""
+        return self.backward is not None and not all(
+            [
+                each.primitive.forward.__module__.partition(".")[0] == "minigrad"
+                and not any(map(callable, each.settings.values()))
+                for each in self.source.instructions
+            ]
+        )
 
     def _cut(self, found: Stages) -> Stages:
         return with_products_in_blocks(found, self.kinds, self.timed) if self._in_blocks else found

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from threading import RLock, get_ident
 from typing import Any
 
 from minigrad.arrays import Array, make_array
 from minigrad.scanning.passes import prepared
 from minigrad.scanning.playing import Plan, Workspace
-from minigrad.scanning.recording import Recording, check_repeatable, differentiated
+from minigrad.scanning.recording import (
+    Recording,
+    are_alike,
+    check_repeatable,
+    differentiated,
+    with_gradients,
+)
 from minigrad.scanning.scratch import scratch_nbytes
 
 #: How many plans are kept.
@@ -71,7 +78,7 @@ def take(
         plan = _plans.get(key)
         if plan is not None:
             _plans.move_to_end(key)
-    if plan is None:
+    if plan is None or not _rules_are_the_same(plan, recording, wanted, device):
         other = again()
         check_repeatable(recording, other)
         plan = planned(recording, other, wanted, device)
@@ -93,14 +100,26 @@ def planned(
     recording: Recording, other: Recording, wanted: frozenset[int] | None, device: str
 ) -> Plan:
     """The plan of a step that was recorded twice; see :func:`take`."""
-
-    def constant(numbers: Sequence[float], dtype: Any) -> Array:
-        return make_array(numbers, dtype, device, copy=False)
-
+    constant = partial(_constant, device)
     program = prepared(recording.program, constant)
     if wanted is not None:
         program = differentiated(program, (recording.arrays, other.arrays), wanted)
     return Plan(program, constant, device)
+
+
+def _rules_are_the_same(
+    plan: Plan, recording: Recording, wanted: frozenset[int] | None, device: str
+) -> bool:
+    """Whether the gradient of the same step is what it was when the plan was made."""
+    if wanted is None or not plan.rules_may_change:
+        return True
+    program = prepared(recording.program, partial(_constant, device))
+    return are_alike(with_gradients(program, recording.arrays, wanted), plan.source)
+
+
+def _constant(device: str, numbers: Sequence[float], dtype: Any) -> Array:
+    """An array of numbers on a device."""
+    return make_array(numbers, dtype, device, copy=False)
 
 
 def give_back(workspace: Workspace) -> None:

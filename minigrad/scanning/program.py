@@ -62,7 +62,7 @@ class Instruction:
     @cached_property
     def reads(self) -> tuple[int, ...]:
         """The numbers of the values that it needs."""
-        return tuple(_numbers_in((*self.operands, *self.settings.values())))
+        return tuple(numbers_in((*self.operands, *self.settings.values())))
 
     def __str__(self) -> str:
         given = [*map(str, self.operands)]
@@ -71,13 +71,13 @@ class Instruction:
         return f"{results} = {self.primitive.name}({', '.join(given)})"
 
 
-def _numbers_in(parts: Any) -> Iterator[int]:
+def numbers_in(parts: Any) -> Iterator[int]:
     """The numbers of all Refs, of which an index may hold several."""
     for part in parts:
         if isinstance(part, Ref):
             yield part.number
         elif isinstance(part, tuple):
-            yield from _numbers_in(part)
+            yield from numbers_in(part)
 
 
 @dataclass

@@ -14,40 +14,66 @@ from minigrad.arrays import (
     device_of,
     ignoring_floating_point_errors,
     is_array,
+    namespace,
     watching_draws,
 )
 from minigrad.containers import leaves_of, map_leaves
 from minigrad.listing import place
 from minigrad.primitive import Primitive, finished
 from minigrad.scanning.kernels import COPY, resolved
-from minigrad.scanning.program import Instruction, Program, Ref, ScanError
+from minigrad.scanning.program import Instruction, Program, Ref, ScanError, numbers_in
 from minigrad.slots import CONSTANT, NOTHING, active_tape, new_leaf
-from minigrad.tape import Tape, users_line
+from minigrad.tape import Tape, in_engine, users_line
 from minigrad.tensor import TapeError, Tensor, describe, operations
 
 #: What a step computes: (x, state) -> (y, state).
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
+#: The attribute of a tensor, under a name of its own.
+_ARRAY: Any = vars(Tensor)["array"]
+
+_AS_UNROLL = ", as minigrad_rnn.unroll(..., unrolled=True) does"
+
 #: The slot of a tensor in a step that is recorded, unless it is a constant: not on any tape.
 _LIVE = 0
 
 
 class Symbol(Tensor):
-    """A tensor inside a step that is recorded: its values stand for those of every step."""
+    """A tensor inside a step that is recorded: its values stand for those of every step.
+
+    Whoever is not of minigrad cannot look at them.
+    """
 
     __slots__ = ()
 
+    def _array(self) -> Array:
+        if not in_engine[_getframe(1).f_code.co_filename]:
+            self._refuse()
+        return _ARRAY.__get__(self)
+
+    array = property(_array, _ARRAY.__set__)
+
     def detach(self) -> Tensor:
         """The same values as a constant."""
-        return Symbol(self.array)
+        return Symbol(_ARRAY.__get__(self))
+
+    def _remade(self, array: Array) -> Tensor:
+        if self.slot == _LIVE:
+            raise ScanError(
+                "making a new tensor of one in a step that is scanned would silently drop its "
+                "gradient: write t.astype(...) for another dtype, or t.detach() if the gradient "
+                "is not wanted"
+            )
+        if device_of(array) != self.device:
+            self._refuse()
+        return self.detach().astype(array.dtype)
 
     def _refuse(self, *args: Any, **settings: Any) -> NoReturn:
         raise ScanError(
             "a step that is scanned is recorded once and played for every x, so it cannot look at "
             f"the values of a tensor ({place(users_line(_getframe(1)))}): compute with minigrad's "
-            "operations (mg.where instead of if), or write the loop in Python, as "
-            "minigrad_rnn.unroll(..., unrolled=True) does"
+            f"operations (mg.where instead of if), or write the loop in Python{_AS_UNROLL}"
         )
 
     def to(self, device: str) -> Tensor:
@@ -65,7 +91,12 @@ class Recorder(Tape):
     Values are told apart by their arrays, all of which are kept alive meanwhile.
     """
 
-    __slots__ = ("_known", "_numbers", "arrays", "generators", "outside", "program", "records")
+    __slots__ = (
+        *("_known", "_numbers", "_varying"),
+        *("arrays", "generators", "outside", "paused", "program", "records"),
+    )
+
+    saved_as = Symbol
 
     def __init__(self, *, records: bool) -> None:
         super().__init__()
@@ -84,6 +115,9 @@ class Recorder(Tape):
         self._numbers: dict[Any, int] = {}
         #: The arrays by id.
         self._known: set[int] = set()
+        #: The values that are not the same at every step.
+        self._varying: set[int] = set()
+        self.paused = False
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -95,6 +129,24 @@ class Recorder(Tape):
             active_tape.reset(token)
             watching_draws.reset(watcher)
 
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """In this block results are constants; what is done is noted all the same."""
+        before = self.base, self.paused
+        self.base, self.paused = NOTHING, True
+        try:
+            yield
+        finally:
+            self.base, self.paused = before
+
+    def _readable(self, name: str, tensor: Tensor) -> int:
+        if not self.records:
+            raise ScanError(
+                "a step that is scanned cannot compute a gradient itself: write the loop in "
+                f"Python{_AS_UNROLL}"
+            )
+        return super()._readable(name, tensor)
+
     def given(self, array: Array, numbers: list[int], differentiable: bool = False) -> Symbol:
         """A symbol of a value that goes into the program; its number is added to ``numbers``."""
         symbol = Symbol(array[...])
@@ -103,6 +155,7 @@ class Recorder(Tape):
         elif differentiable:
             symbol.slot = new_leaf(symbol)
         numbers.append(self._new(symbol.array, id(symbol.array)))
+        self._varying.add(numbers[-1])
         return symbol
 
     def number(self, tensor: Tensor) -> int:
@@ -133,7 +186,7 @@ class Recorder(Tape):
             for value, slot in zip(values, slots, strict=True)
         ]
         if not self.records:
-            live = max(slots, default=CONSTANT) > CONSTANT
+            live = not self.paused and max(slots, default=CONSTANT) > CONSTANT
             for result in results:
                 result.slot = _LIVE if live and result.dtype.kind == "f" else CONSTANT
         plain = {name: self._setting(value) for name, value in settings.items()}
@@ -144,10 +197,18 @@ class Recorder(Tape):
         self.program.instructions.append(
             Instruction(primitive, tuple(operands), plain, tuple(numbers))
         )
+        if self._varying.isdisjoint(numbers_in((*operands, *plain.values()))):
+            return results
+        self._varying.update(numbers)
         return [Symbol(result.array, result.slot) for result in results]
+
+    def varies(self, tensor: Tensor) -> bool:
+        """Whether a tensor is not the same at every step."""
+        return self._numbers.get(id(tensor.array)) in self._varying
 
     def _drawn(self, generator: Any, numbers: Array) -> None:
         self.program.drawn.append(self._new(numbers, id(numbers)))
+        self._varying.add(self.program.drawn[-1])
         self.generators.append(generator)
 
     def _new(self, array: Array, key: Any) -> int:
@@ -234,7 +295,7 @@ def check_repeatable(one: Recording, other: Recording) -> None:
             "operations; this one has used other numbers or operations on other values (of "
             "t.array, a random generator, a counter, a mask that reads more or less, or a function "
             "with variables of its own?): pass them in xs or in the state, or write the loop in "
-            "Python, as minigrad_rnn.unroll(..., unrolled=True) does"
+            f"Python{_AS_UNROLL}"
         )
 
 
@@ -253,8 +314,10 @@ def other_values(array: Array) -> Array:
         return ~array
     if array.dtype.kind != "f":
         return array * 0 if array.any() else array + 1
-    largest = abs(array).max() if array.size else 0.0
-    return array + (array + 2.0 * largest) / 32.0 if largest else array + 1.0
+    xp = namespace(array)
+    finite = xp.where(xp.isfinite(array), array, xp.zeros_like(array))
+    largest = abs(finite).max() if array.size else 0.0
+    return finite + (finite + 2.0 * largest) / 32.0 if largest else finite + 1.0
 
 
 def differentiated(
@@ -280,17 +343,16 @@ def differentiated(
         # A mask reads as many values as it has, and 0 may be the only position that there is.
         if arrays[n].dtype.kind == "f" or (arrays[n].dtype.kind != "b" and arrays[n].any()):
             others[n] = other_values(arrays[n])
-    one = _with_gradients(program, arrays, set(wanted))
+    one = with_gradients(program, arrays, wanted)
     try:
         with ignoring_floating_point_errors():
-            other = _with_gradients(program, others, set(wanted))
+            other = with_gradients(program, others, wanted)
     except Exception as error:
         raise ScanError(
             "the gradient of this step cannot be played: whether its rules look at values is "
             f"tried with other values, and an operation does not take these: {error}"
         ) from error
-    pairs = zip(one.constants.values(), other.constants.values(), strict=False)
-    if one.key() != other.key() or not all([_same(a, b) for a, b in pairs]):
+    if not are_alike(one, other):
         raise ScanError(
             "the gradient of this step cannot be played: the rule of one of its operations looks "
             "at values, or computes with something other than minigrad's operations"
@@ -298,10 +360,17 @@ def differentiated(
     return one
 
 
-def _with_gradients(program: Program, arrays: Sequence[Array], wanted: set[int]) -> Program:
+def are_alike(one: Program, other: Program) -> bool:
+    """Whether two programs do the same, with the same constants."""
+    pairs = zip(one.constants.values(), other.constants.values(), strict=False)
+    return one.key() == other.key() and all([_same(a, b) for a, b in pairs])
+
+
+def with_gradients(program: Program, arrays: Sequence[Array], wanted: Iterable[int]) -> Program:
+    """What :func:`differentiated` gives, of one sample and unchecked."""
     tape = Recorder(records=True)
     new = tape.program
-    wanted.update(n for n in program.states if program.kinds[n].dtype.kind == "f")
+    wanted = {*wanted, *[n for n in program.states if program.kinds[n].dtype.kind == "f"]}
     constants: list[int] = []
     values: dict[int, Tensor] = {}
     for old_numbers, numbers in (

@@ -545,6 +545,80 @@ def test_the_gradient_may_be_computed_in_another_thread() -> None:
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+def test_a_step_may_scan_something_itself() -> None:
+    drop = nn.Dropout(0.5, rng=0)
+
+    def inner(x: Any, h: Any) -> Any:
+        h = drop(mg.tanh(h @ W + x))
+        return h, h
+
+    def step(x: Any, h: Any) -> Any:
+        ys, h = mg.scan(inner, h, mg.stack([x, 0.5 * x, u * x]))
+        others, _ = mg.scan(lambda x, y: (x * h, y), u, V)  # which knows h alone
+        return ys.sum(axis=0) + others.sum(axis=0), h
+
+    found = []
+    for run in (mg.scan, loop):
+        drop.rng = np.random.default_rng(0)
+        found.append(derivatives(run, step, h0, sequence, [h0, sequence, W, u]))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_what_is_not_recorded_is_constant_and_not_the_same_at_every_step() -> None:
+    def step(x: Any, h: Any) -> Any:
+        with mg.no_grad():
+            best = mg.argmax(x * h, axis=-1)
+            scale = mg.tanh(h @ W)
+        return mg.take_along_axis(h, best[:, None], -1), mg.tanh(scale * h + x) @ W
+
+    assert_is_the_loop(step, h0, sequence, W)
+
+
+def test_a_new_tensor_of_numbers_without_gradient_is_not_the_same_at_every_step() -> None:
+    def step(token: Any, h: Any) -> Any:
+        copy = mg.asarray(token)
+        return copy, mg.tanh(h @ W + mg.tensor(copy, "float64")[:, None])
+
+    assert_is_the_loop(step, h0, tokens, W)
+    with pytest.raises(mg.ScanError, match=r"would silently drop its gradient: write t\.astype"):
+        mg.scan(lambda x, h: (h, mg.tensor(h)), h0, sequence)
+
+
+def test_what_a_step_knows_without_x_and_the_state_may_be_looked_at() -> None:
+    weight = leaf_of(np.eye(WIDTH))
+
+    def step(x: Any, h: Any) -> Any:
+        norm = (weight * weight).sum()
+        h = mg.tanh(h @ weight) / norm if norm.item() > 2.0 else h @ weight
+        return h + float(norm), x + h * norm.array
+
+    for factor in (0.5, 4.0):
+        weight.rebind(factor * weight.array)
+        assert_is_the_loop(step, h0, sequence)
+
+
+def test_a_rule_that_reads_a_variable_gives_the_gradient_of_what_it_is_now() -> None:
+    scale = 1.0
+
+    @mg.primitive
+    def scaled(x: Any, /) -> Any:
+        return 1.0 * x
+
+    scaled.rules(x=lambda g: g * scale)
+
+    def mapped(g: Any) -> Any:
+        return g * mg.tensor(np.full(WIDTH, scale))
+
+    steps: list[Step] = [
+        lambda x, h: (h, scaled(0.5 * h) + x),
+        lambda x, h: (h, mg.map_gradient(0.5 * h, mapped) + x),
+    ]
+    for scale in (1.0, 2.0, 1.0, -3.0):  # noqa: B007
+        for step in steps:
+            assert_is_the_loop(step, h0, sequence)
+
+
 def test_an_operation_in_a_step_may_scan_something_itself() -> None:
     @mg.primitive
     def inner(x: Any, /) -> Any:
@@ -655,6 +729,8 @@ LOOKING: dict[str, Step] = {
     "tolist": lambda x, h: (h, h * x.tolist()[0][0]),
     "in": lambda x, h: (h, h * (1.0 in x)),
     "np.asarray": lambda x, h: (h, h + mg.tensor(np.asarray(x))),
+    "array": lambda x, h: (h, mg.where(mg.tensor(x.array > 0.0), h, x)),
+    "the array of a constant": lambda x, h: (h, h + (x > 0.0).array),
 }
 
 
@@ -666,8 +742,21 @@ def test_a_step_that_looks_at_values_is_refused_with_its_line(name: str) -> None
         mg.scan(LOOKING[name], h0, sequence)
 
 
+def without_being_seen(x: Any) -> Any:
+    """A tensor of the values of another, of which the program knows nothing."""
+    found = []
+
+    @mg.primitive
+    def look(x: Any, /) -> Any:
+        found.append(x.copy())
+        return x
+
+    look(x)
+    return mg.tensor(found[0])
+
+
 def with_an_array() -> Step:
-    return lambda x, h: (h, h + x * mg.asarray(x.array * x.array))
+    return lambda x, h: (h, h + x * without_being_seen(x))
 
 
 def with_other_random_numbers() -> Step:
@@ -691,10 +780,6 @@ def test_a_step_that_does_something_else_every_time_is_refused(make: Callable[[]
         mg.scan(make(), h0, sequence)
 
 
-def array_of(x: Any) -> Any:
-    return getattr(x, "array", x)
-
-
 @pytest.mark.parametrize(
     "xs",
     [
@@ -706,14 +791,16 @@ def array_of(x: Any) -> Any:
         sequence.detach()[[0, 1, 0], :, 0],
         mg.tensor(np.full((1, BATCH), -1.0)),
         mg.tensor(np.zeros((1, BATCH))),
+        mg.tensor(np.full((1, BATCH), np.inf)),
+        mg.tensor(np.full((1, BATCH), np.nan)),
     ],
 )
 def test_it_is_refused_whatever_the_values_are_that_it_looks_at(xs: Tensor) -> None:
     """Or a later call with others would find the program, which knows the first ones."""
     with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
-        mg.scan(lambda x, h: (h, h + mg.tensor(x.array.astype("float64"))[:, None]), h0, xs)
+        mg.scan(lambda x, h: (h, h + without_being_seen(x)[:, None]), h0, xs)
     with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
-        mg.scan(lambda x, h: (x, h + mg.tensor(h.array.copy())), xs[0], xs)
+        mg.scan(lambda x, h: (x, h + without_being_seen(h)), xs[0], xs)
 
 
 def test_a_step_that_does_not_take_other_values_is_recorded_on_those_of_another_step() -> None:
@@ -729,7 +816,7 @@ def test_a_step_that_does_not_take_other_values_is_recorded_on_those_of_another_
     xs = mg.tensor([[1, 1], [0, 3], [2, 2]])
     np.testing.assert_array_equal(mg.scan(step, h0, xs)[1].numpy(), loop(step, h0, xs)[1].numpy())
     with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
-        mg.scan(lambda x, h: (h, h * (checked(x) * x.array.copy())[:, None]), h0, xs)
+        mg.scan(lambda x, h: (h, h * (checked(x) * without_being_seen(x))[:, None]), h0, xs)
 
 
 def test_a_part_that_differs_in_shape_from_step_to_step_is_refused() -> None:
@@ -763,16 +850,18 @@ def test_numbers_that_name_nothing_are_found_at_every_step() -> None:
 
 @pytest.mark.parametrize("of_what", ["x", "a parameter"])
 def test_a_rule_that_computes_with_arrays_is_refused(of_what: str) -> None:
+    seen: dict[str, Any] = {}
+
     @mg.primitive
     def scaled(x: Any, w: Any, /) -> Any:
+        seen.update({"x": x, "a parameter": w})
         return x * w * w
 
     def step(x: Any, h: Any) -> Any:
         return h, scaled(h, w) + x
 
     def rule(g: Any, x: Any, w: Any) -> Any:
-        looked_at, other = (x, w) if of_what == "x" else (w, x)
-        return g * other * mg.asarray(2.0 * array_of(looked_at))
+        return g * (w if of_what == "x" else x) * mg.asarray(2.0 * seen[of_what])
 
     scaled.rules(x=lambda g, w: g * w * w, w=rule)
     mg.scan(step, h0, sequence)
@@ -780,10 +869,31 @@ def test_a_rule_that_computes_with_arrays_is_refused(of_what: str) -> None:
         mg.scan(step, h0, sequence)
 
 
+def test_a_rule_that_looks_at_values_is_refused_with_its_line() -> None:
+    @mg.primitive
+    def rectified(x: Any, /) -> Any:
+        return x * (x > 0.0)
+
+    rectified.rules(x=lambda g, x: g * ((x.array if isinstance(x, Tensor) else x) > 0.0))
+    with (
+        mg.Tape(),
+        pytest.raises(
+            mg.ScanError, match=r"gradient of this step .* cannot look at .* \(.*test_scan\.py:\d+"
+        ),
+    ):
+        mg.scan(lambda x, h: (h, rectified(h) + x), h0, sequence)
+
+
+def test_a_step_that_computes_a_gradient_is_refused() -> None:
+    slope = mg.grad(lambda h: mg.tanh(h @ W).sum())
+    with mg.Tape(), pytest.raises(mg.ScanError, match="cannot compute a gradient itself: write"):
+        mg.scan(lambda x, h: (h, slope(h) + x), h0, sequence)
+
+
 def test_rules_that_do_not_take_other_values_are_refused() -> None:
     @mg.primitive
     def scaled(x: Any, w: Any, /) -> Any:
-        if (array_of(w) != u.array).any():
+        if (w != u.array).any():
             raise ValueError("this weight is not known")
         return x * w
 
