@@ -26,7 +26,7 @@ from minigrad.containers import leaves_of, map_leaves
 from minigrad.primitive import finished, primitive
 from minigrad.slots import LEAF, active_tape, leaves, tape_of
 from minigrad.tape import Tape
-from minigrad.tensor import Tensor, as_operand
+from minigrad.tensor import TapeError, Tensor, as_operand
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -175,8 +175,11 @@ class Replay:
         parts = leaves_of(value)
         results = [parts[i] for i in self.results]
         targets = [pair for pair in zip(results, given, strict=True) if _made_since(pair[0], mark)]
-        if not targets:  # nothing that was used from outside leads to them
-            return {}
+        if len(targets) < len(results):
+            raise TapeError(
+                f"{self.__name__} has not computed the same again: of its results that have a "
+                f"gradient, {len(results) - len(targets)} were not computed the second time"
+            )
         graph = recording is not None
         return tape.play_back(targets, set(self.slots), True, graph, since=mark)
 

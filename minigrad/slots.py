@@ -49,6 +49,12 @@ _leaf_numbers = count(LEAF)
 _tape_numbers = count(1)
 
 
+def is_watched() -> bool:
+    """Whether every operation is noted, as in a step that is recorded for a scan."""
+    tape = active_tape.get()
+    return tape is not None and tape.watched
+
+
 def new_leaf(tensor: Tensor) -> int:
     """Enter ``tensor`` in the directory of leaves and return its slot."""
     slot = next(_leaf_numbers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from minigrad import arrays
 from minigrad.arrays import Array, DType, TensorLike
-from minigrad.slots import BLOCK, CONSTANT, LEAF, new_leaf, tape_of
+from minigrad.slots import BLOCK, CONSTANT, LEAF, active_tape, new_leaf, tape_of
 
 #: Every public operation under its NumPy name. The modules of ``minigrad.ops`` fill it as
 #: they define them; the methods and operators below, and NumPy's protocols, look there.
@@ -137,6 +137,12 @@ class Tensor:
         """
         if self.slot < LEAF:
             raise TapeError("only a leaf can be given another array; compute a new tensor instead")
+        tape = active_tape.get()
+        if tape is not None and isinstance(array, Tensor) and tape.varies(array):
+            raise TapeError(
+                "a leaf cannot be given what a step computes that is scanned, and is recorded "
+                "once: return it in y or in the state, and rebind the leaf afterwards"
+            )
         old = self.array
         array = arrays.as_array(array) if arrays.is_array(array) else asarray(array).array
         if (

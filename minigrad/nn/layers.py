@@ -11,7 +11,7 @@ from minigrad.arrays import TensorLike
 from minigrad.nn import init
 from minigrad.nn.module import Module, Parameter
 from minigrad.ops import astype, linear, matmul, multiply, standardize
-from minigrad.ops.indexing import _positions
+from minigrad.ops.indexing import checked_positions
 from minigrad.tensor import Tensor, asarray, describe, with_axes
 
 
@@ -104,7 +104,7 @@ class Embedding(Module):
     def forward(self, numbers: TensorLike) -> Tensor:
         """integers (...) -> (..., embedding_dim)"""
         rows, what = self.weight.shape[0], "the numbers of an Embedding"
-        return self.weight[_positions(asarray(numbers), length=rows, what=what)]
+        return self.weight[checked_positions(asarray(numbers), rows, what)]
 
 
 class LayerNorm(Module):

@@ -14,7 +14,7 @@ A loss has the dtype of the predictions: targets and masks are cast to it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from minigrad.arrays import Array, TensorLike, device_of, is_array, namespace
 from minigrad.ops import (
@@ -28,10 +28,11 @@ from minigrad.ops import (
     softmax,
     square,
 )
-from minigrad.ops.indexing import _positions
+from minigrad.ops.indexing import checked_positions
 from minigrad.ops.reductions import narrowed, widened
 from minigrad.primitive import primitive
-from minigrad.tensor import Tensor, asarray, describe
+from minigrad.slots import is_watched
+from minigrad.tensor import Tensor, as_operand, asarray, describe
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -339,7 +340,7 @@ def _table(scores: Any, positions: Array) -> tuple[Any, tuple[Array, Array], Any
 def _blocks(table: Array) -> Iterator[slice]:
     """Some rows at a time, as many as stay in the cache; on a GPU all at once."""
     count = len(table)
-    step = max(1, 2**16 // table.shape[1]) if device_of(table) == "cpu" else max(1, count)
+    step = max(1, 2**16 // max(1, table.shape[1])) if device_of(table) == "cpu" else max(1, count)
     for start in range(0, count, step):
         yield slice(start, start + step)
 
@@ -371,8 +372,7 @@ def _classified(name: str, scores: TensorLike, targets: TensorLike) -> tuple[Ten
             f"{describe(scores)} and {describe(positions)}"
         )
     what = f"the targets of {name}"
-    positions = _positions(positions, length=scores.shape[-1], what=what)
-    return scores, positions.array
+    return scores, checked_positions(positions, scores.shape[-1], what).array
 
 
 def _constant(value: TensorLike, like: Tensor) -> Tensor:
@@ -407,22 +407,24 @@ def _reduced(name: str, losses: Tensor, mask: TensorLike, reduction: Reduction) 
         return losses.sum()
     if reduction != "mean":
         raise ValueError(f"the reduction is 'mean', 'sum' or 'none', not {reduction!r}")
-    if mask is not None:
-        count = _number_of_losses(count, of=name)
-    elif not count:
-        raise ValueError(_NOTHING.format(name))
+    _check_count(as_operand(count), name)
+    if mask is not None and is_watched():
+        count = _checked_count(count, of=name)
     return losses.sum() / count
 
 
-_NOTHING: Final = "{}: there is nothing to average (no losses, or all masked)"
+def _check_count(count: Any, name: str) -> None:
+    """Raise ``ValueError`` for 0 losses, or weights that sum up to 0; a GPU is not waited for."""
+    on_a_device = is_array(count) and device_of(count) != "cpu"
+    if not on_a_device and not count:
+        raise ValueError(f"{name}: there is nothing to average (no losses, or all masked)")
 
 
 @primitive
-def _number_of_losses(count: TensorLike, /, of: str) -> Tensor:
-    """The sum of their weights; an error if it is 0, for which a GPU is not waited."""
-    if device_of(count) == "cpu" and not count:
-        raise ValueError(_NOTHING.format(of))
+def _checked_count(count: TensorLike, /, of: str) -> Tensor:
+    """The sum of weights, which is not 0 at any step of a scan."""
+    _check_count(count, of)
     return count
 
 
-_number_of_losses.rules(count=lambda g: g)
+_checked_count.rules(count=lambda g: g)

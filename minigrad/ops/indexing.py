@@ -20,7 +20,7 @@ from minigrad.ops.axes import at, place
 from minigrad.ops.comparisons import maximum, where
 from minigrad.ops.shapes import broadcast_to, ravel
 from minigrad.primitive import operation, primitive
-from minigrad.slots import debugging
+from minigrad.slots import debugging, is_watched
 from minigrad.tensor import Tensor, as_operand, with_axes
 
 
@@ -118,9 +118,14 @@ def _plain(part: Any, x: Any) -> Any:
     return plain
 
 
+def checked_positions(x: Tensor, length: int, what: str) -> Tensor:
+    """Integers that lie between 0 and ``length``, also at every other step of a scan."""
+    check_positions(x.array, length, what)
+    return _checked_positions(x, length=length, what=what) if is_watched() else x
+
+
 @primitive
-def _positions(x: TensorLike, /, length: int, what: str) -> Tensor:
-    """Integers that were found to lie between 0 and ``length``, in every step of a scan, too."""
+def _checked_positions(x: TensorLike, /, length: int, what: str) -> Tensor:
     check_positions(x, length, what)
     return x
 
@@ -226,7 +231,7 @@ def set_at(x: TensorLike, index: Any, value: TensorLike) -> Tensor:
     try:
         last = _last_to_name(x, index=index)
     except IndexError as error:
-        raise IndexError(f"set_at: {error}") from error
+        raise IndexError(f"set_at: {error.__cause__ or error}") from error
     values = ravel(broadcast_to(with_axes(value), _getitem(x, index=index).shape))
     if not values.size:
         return _set_at(x, value, index=index)

@@ -10,7 +10,8 @@ arrays that were there before (:mod:`~minigrad.scanning.loop`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -78,36 +79,51 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
     (tensor([1.  , 1.5 , 1.75], slot=0), tensor(2.))
     """
     xs, state = _tensors(xs), _tensors(state)
-    parts, states = leaves_of(xs), leaves_of(state)
-    time = _number_of_steps(parts)
+    time = _number_of_steps(leaves_of(xs))
     if debugging.get():
         return _in_python(step, state, xs, time, reverse)
 
-    order = range(time)[:: -1 if reverse else 1]
-    first, another = [
-        map_leaves(lambda name, x: Tensor(x.array[t, ...]), xs)  # noqa: B023
-        for t in (order[0], order[-1])
-    ]
     with remembered_draws() as draws:
-        recording = record(step, first, state)
-    program, outside = recording.program, recording.outside
+        try:
+            return _played(step, state, xs, time, reverse, draws)
+        except Exception:
+            _rewind(draws)
+            raise
+
+
+def _played(
+    step: Step, state: Any, xs: Any, time: int, reverse: bool, draws: States
+) -> tuple[Any, Any]:
+    parts, states = leaves_of(xs), leaves_of(state)
     tape, array = active_tape.get(), parts[0].array
+    base = NOTHING if tape is None else tape.base
+    order = range(time)[:: -1 if reverse else 1]
+
+    def given(t: int) -> Any:
+        return map_leaves(lambda name, x: Tensor(x.array[t, ...], x.slot), xs)
+
+    recording = record(step, given(order[0]), state, base)
+    program, outside = recording.program, recording.outside
     inputs = [*parts, *states, *outside]
     if tape is not None and any(map(tape.varies, inputs)):  # within a step that is recorded
         _rewind(draws)
         return _in_python(step, state, xs, time, reverse)
-    base = NOTHING if tape is None else tape.base
     wanted = frozenset(
         [n for n, tensor in zip(program.given, inputs, strict=True) if tensor.slot >= base]
     )
+
+    def again() -> Iterator[Recording]:
+        """The step, recorded on other values if it takes them, and at the last step."""
+        other = None
+        with suppress(Exception), ignoring_floating_point_errors():
+            other = record(step, _others(given(order[0])), _others(state), base)
+        if other is not None:
+            yield other
+        if time > 1:
+            yield record(step, given(order[-1]), recording.new_state, base)
+
     workspace = pool.take(
-        recording,
-        lambda: _on_other_values(step, (first, state), (another, recording.new_state)),
-        wanted or None,
-        time,
-        reverse,
-        device_of(array),
-        namespace(array),
+        recording, again, wanted or None, time, reverse, device_of(array), namespace(array)
     )
     drawn = _draw(recording, draws, time, reverse, array)
     ys, last = workspace.forward(_arrays(parts), drawn, _arrays(states), _arrays(outside))
@@ -116,20 +132,14 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
         pool.give_back(workspace)
     else:
         name = getattr(step, "__name__", type(step).__name__)
-        again = partial(loop, program, parts, drawn, states, outside, reverse)
-        results = _entered(tape, workspace, name, again, inputs, results)
+        again_in_full = partial(loop, program, parts, drawn, states, outside, reverse)
+        results = _entered(tape, workspace, name, again_in_full, inputs, results)
     made = iter(results)
     return map_leaves(lambda name, part: next(made), (recording.y, recording.new_state))
 
 
-def _on_other_values(step: Step, given: Any, else_given: Any) -> Recording:
-    """Record a step on other values than those that are given, all different if it takes them."""
-    others = map_leaves(lambda name, part: Tensor(other_values(part.array)), given)
-    try:
-        with ignoring_floating_point_errors():
-            return record(step, *others)
-    except Exception:
-        return record(step, *else_given)
+def _others(tree: Any) -> Any:
+    return map_leaves(lambda name, part: Tensor(other_values(part.array), part.slot), tree)
 
 
 def _entered(

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from minigrad import ops
 from minigrad.arrays import Array, TensorLike, as_array
+from minigrad.containers import map_leaves
 from minigrad.ops.axes import at, places, span
 from minigrad.ops.indexing import _getitem
 from minigrad.ops.joining import _concatenate, _split, _stack, _unstack
@@ -262,7 +263,9 @@ def resolved(part: Any, value: Callable[[int], Any]) -> Any:
     """An operand or setting with the values in place of the Refs."""
     if isinstance(part, Ref):
         return value(part.number)
-    return tuple([resolved(each, value) for each in part]) if isinstance(part, tuple) else part
+    if isinstance(part, tuple | list | dict):
+        return map_leaves(lambda name, each: resolved(each, value), part)
+    return part
 
 
 def computed(instruction: Instruction, array: Callable[[int], Array]) -> list[Array]:

@@ -18,7 +18,7 @@ from minigrad.arrays import Array
 from minigrad.ops.axes import span
 from minigrad.scanning import kernels
 from minigrad.scanning.kernels import OUT, Seen
-from minigrad.scanning.program import Instruction, Kind, Ref
+from minigrad.scanning.program import Instruction, Kind, Ref, numbers_in
 
 #: A function and its arguments.
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -337,9 +337,14 @@ class Loop:
         """An argument at all steps."""
         if isinstance(argument, Ref):
             return self._arrays(self._places[argument.number])
-        if isinstance(argument, tuple):
-            return zip(*map(self._column, argument), strict=False) if argument else repeat(())
-        return repeat(argument)
+        arrays = {n: self._arrays(self._places[n]) for n in numbers_in((argument,))}
+        if not arrays:
+            return repeat(argument)
+
+        def at(step: int) -> Any:
+            return kernels.resolved(argument, lambda number: arrays[number][step])
+
+        return map(at, range(self._time))
 
     def _arrays(self, place: _Place) -> list[Array]:
         """What lies there, in the order in which the steps are run."""

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 from minigrad.arrays import BOOLEAN, Array
+from minigrad.containers import map_leaves
 from minigrad.primitive import Primitive
 from minigrad.scanning import kernels
 from minigrad.scanning.program import Instruction, Kind, Program, Ref, changing, frozen, needed_for
@@ -58,7 +59,9 @@ def without_repeats(program: Program) -> Program:
     def renamed(part: Any) -> Any:
         if isinstance(part, Ref):
             return replace(part, number=same.get(part.number, part.number))
-        return tuple(map(renamed, part)) if isinstance(part, tuple) else part
+        if isinstance(part, tuple | list | dict):
+            return map_leaves(lambda name, each: renamed(each), part)
+        return part
 
     for old in program.instructions:
         operands = renamed(old.operands)

@@ -44,6 +44,7 @@ class Plan:
         states: pairs of what a step is given and leaves.
         seeds: the same of the gradients, from the last step to the first.
         saved: the forward values that the backward pass reads.
+        outside: what was seen to come from outside the step; see :mod:`minigrad.scanning.pool`.
 
     ``constant`` makes arrays of numbers on the device.
     """
@@ -53,6 +54,7 @@ class Plan:
         sizes = [prod(program.kinds[number].shape) for number in program.states]
         self._calls_are_dear = device != "cpu" or max(sizes, default=0) < LARGE
         self.source = program
+        self.outside: dict[tuple[int, ...], list[Any]] = {}
         self.program = program = ready_to_play(program, constant, self._calls_are_dear)
         self.kinds = [*program.kinds]
         steps = program.instructions[: program.forward]
@@ -111,12 +113,12 @@ class Plan:
         return "\n".join([*lines, *self.program.outputs()])
 
     @cached_property
-    def rules_may_change(self) -> bool:
-        """Whether it has rules that are not minigrad's, or functions, which may read variables."""
-        return self.backward is not None and not all(
+    def may_change(self) -> bool:
+        """Whether it has operations that are not minigrad's, or functions: these read variables."""
+        return any(
             [
-                each.primitive.forward.__module__.partition(".")[0] == "minigrad"
-                and not any(map(callable, each.settings.values()))
+                each.primitive.forward.__module__.partition(".")[0] != "minigrad"
+                or any(map(callable, each.settings.values()))
                 for each in self.source.instructions
             ]
         )

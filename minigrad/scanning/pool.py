@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from threading import RLock, get_ident
 from typing import Any
+from weakref import ref
 
 from minigrad.arrays import Array, make_array
 from minigrad.scanning.passes import prepared
@@ -19,6 +20,7 @@ from minigrad.scanning.recording import (
     with_gradients,
 )
 from minigrad.scanning.scratch import scratch_nbytes
+from minigrad.slots import LEAF
 
 #: How many plans are kept.
 PLANS = 256
@@ -53,7 +55,7 @@ def set_workspace_limit(nbytes: int) -> None:
 
 def take(
     recording: Recording,
-    again: Callable[[], Recording],
+    again: Callable[[], Iterator[Recording]],
     wanted: frozenset[int] | None,
     time: int,
     reverse: bool,
@@ -64,7 +66,7 @@ def take(
 
     Args:
         recording: of the step.
-        again: records it once more, on other values; for a step that is not known yet.
+        again: records it again, on other values; to see whether it does the same.
         wanted: the numbers of the inputs of which there is to be a gradient; ``None`` if there is
             to be none at all.
         time, reverse: how many steps are run, and whether from the last to the first.
@@ -78,14 +80,20 @@ def take(
         plan = _plans.get(key)
         if plan is not None:
             _plans.move_to_end(key)
-    if plan is None or not _rules_are_the_same(plan, recording, wanted, device):
-        other = again()
-        check_repeatable(recording, other)
-        plan = planned(recording, other, wanted, device)
-        with _lock:
-            _plans[key] = plan
-            if len(_plans) > PLANS:
-                _plans.popitem(last=False)
+    if plan is None or not _does_the_same(plan, recording, wanted, device):
+        others = [*again()]
+        for other in others:
+            check_repeatable(recording, other)
+        plan = planned(recording, others[0] if others else recording, wanted, device)
+        _remember(plan, recording)
+        if others:
+            with _lock:
+                _plans[key] = plan
+                if len(_plans) > PLANS:
+                    _plans.popitem(last=False)
+    elif time > 1 and not _remembers(plan, recording):
+        check_repeatable(recording, next(again()))
+        _remember(plan, recording)
     place = plan, time, reverse, get_ident()  # where it works belongs to its thread
     with _lock:
         free = _free.get(place)
@@ -107,14 +115,41 @@ def planned(
     return Plan(program, constant, device)
 
 
-def _rules_are_the_same(
+def _does_the_same(
     plan: Plan, recording: Recording, wanted: frozenset[int] | None, device: str
 ) -> bool:
-    """Whether the gradient of the same step is what it was when the plan was made."""
-    if wanted is None or not plan.rules_may_change:
+    """Whether operations of others do what they did when the plan was made."""
+    if not plan.may_change:
         return True
     program = prepared(recording.program, partial(_constant, device))
-    return are_alike(with_gradients(program, recording.arrays, wanted), plan.source)
+    if wanted is not None:
+        program = with_gradients(program, recording.arrays, wanted)
+    return are_alike(program, plan.source)
+
+
+def _names(recording: Recording) -> tuple[int, ...]:
+    """By what the tensors from outside the step are known again: leaves, and arrays."""
+    return tuple(
+        [tensor.slot if tensor.slot >= LEAF else id(tensor.array) for tensor in recording.outside]
+    )
+
+
+def _remember(plan: Plan, recording: Recording) -> None:
+    """Remember what the step was seen to use from outside every time."""
+    if len(plan.outside) >= 64:
+        plan.outside.clear()
+    plan.outside[_names(recording)] = [ref(tensor.array) for tensor in recording.outside]
+
+
+def _remembers(plan: Plan, recording: Recording) -> bool:
+    """Whether it was. Other arrays may be made in the step: of random numbers, for one."""
+    arrays = plan.outside.get(_names(recording), ())
+    return bool(arrays or not recording.outside) and all(
+        [
+            tensor.slot >= LEAF or array() is tensor.array
+            for array, tensor in zip(arrays, recording.outside, strict=False)
+        ]
+    )
 
 
 def _constant(device: str, numbers: Sequence[float], dtype: Any) -> Array:

@@ -12,16 +12,16 @@ A program is data. The passes of :mod:`minigrad.scanning.passes` make another pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from types import FunctionType
 from typing import Any, NamedTuple
 
 from minigrad.arrays import Array, DType
 from minigrad.listing import short
 from minigrad.primitive import Primitive
-from minigrad.tensor import TapeError
+from minigrad.tensor import TapeError, Tensor
 
 
 class ScanError(TapeError):
@@ -71,13 +71,15 @@ class Instruction:
         return f"{results} = {self.primitive.name}({', '.join(given)})"
 
 
-def numbers_in(parts: Any) -> Iterator[int]:
-    """The numbers of all Refs, of which an index may hold several."""
+def numbers_in(parts: Iterable[Any]) -> Iterator[int]:
+    """The numbers of all Refs, of which a setting may hold several."""
     for part in parts:
         if isinstance(part, Ref):
             yield part.number
-        elif isinstance(part, tuple):
+        elif isinstance(part, tuple | list):
             yield from numbers_in(part)
+        elif isinstance(part, dict):
+            yield from numbers_in(part.values())
 
 
 @dataclass
@@ -159,14 +161,36 @@ class Program:
 def frozen(value: Any) -> Any:
     """Something hashable that is equal for equal settings."""
     if isinstance(value, dict):
-        return tuple([(name, frozen(part)) for name, part in value.items()])
+        return dict, tuple([(name, frozen(part)) for name, part in value.items()])
     if isinstance(value, tuple | list):
-        return tuple(map(frozen, value))
-    if isinstance(value, FunctionType) and not value.__closure__:  # such as a lambda of the step
-        defaults = frozen(value.__defaults__), frozen(value.__kwdefaults__)
-        return value.__code__, id(value.__globals__), defaults
+        return type(value), tuple(map(frozen, value))
+    if isinstance(value, partial):
+        return partial, frozen((value.func, value.args, value.keywords))
+    if isinstance(value, FunctionType):  # such as a lambda, which the step makes every time
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        variables = [_Identity(x) if isinstance(x, FunctionType) else frozen(x) for x in cells]
+        defaults = frozen((value.__defaults__, value.__kwdefaults__))
+        return value.__code__, id(value.__globals__), tuple(variables), defaults
     # 1, 1.0 and True are equal, and not the same operand; nor are 0.0 and -0.0. NaN is the same.
-    return type(value), str(value) if isinstance(value, slice | float) else value
+    if isinstance(value, slice | float):
+        return type(value), str(value)
+    comparable = isinstance(value, Hashable) and not isinstance(value, Tensor)
+    return type(value), value if comparable else _Identity(value)
+
+
+class _Identity:
+    """Equal for the same object alone."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Any) -> None:
+        self.of = of
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.of is other.of
+
+    def __hash__(self) -> int:
+        return id(self.of)
 
 
 def needed_for(instructions: Sequence[Instruction], wanted: Iterable[int]) -> set[int]:

@@ -35,14 +35,26 @@ _ARRAY: Any = vars(Tensor)["array"]
 
 _AS_UNROLL = ", as minigrad_rnn.unroll(..., unrolled=True) does"
 
-#: The slot of a tensor in a step that is recorded, unless it is a constant: not on any tape.
-_LIVE = 0
+#: The slots, on no tape, of what is not a constant in a step that is recorded: of what may have a
+#: gradient, and of what has none in this call, and may in another that does the same.
+_LIVE, _STILL = 0, -2
 
 
-class Symbol(Tensor):
-    """A tensor inside a step that is recorded: its values stand for those of every step.
+class Recorded(Tensor):
+    """A tensor that was computed in a step that is recorded."""
 
-    Whoever is not of minigrad cannot look at them.
+    __slots__ = ()
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether it may want a gradient."""
+        return self.slot == _LIVE or super().requires_grad
+
+
+class Symbol(Recorded):
+    """One that is not the same at every step: its values stand for those of all.
+
+    Whoever is not of minigrad cannot look at them, and nobody can when the step is recorded.
     """
 
     __slots__ = ()
@@ -50,6 +62,11 @@ class Symbol(Tensor):
     def _array(self) -> Array:
         if not in_engine[_getframe(1).f_code.co_filename]:
             self._refuse()
+        if not isinstance(active_tape.get(), Recorder):
+            raise ScanError(
+                "this tensor was made in a step that is scanned, and stands for those of every "
+                "step: to use it afterwards, return it in y or in the state"
+            )
         return _ARRAY.__get__(self)
 
     array = property(_array, _ARRAY.__set__)
@@ -59,12 +76,6 @@ class Symbol(Tensor):
         return Symbol(_ARRAY.__get__(self))
 
     def _remade(self, array: Array) -> Tensor:
-        if self.slot == _LIVE:
-            raise ScanError(
-                "making a new tensor of one in a step that is scanned would silently drop its "
-                "gradient: write t.astype(...) for another dtype, or t.detach() if the gradient "
-                "is not wanted"
-            )
         if device_of(array) != self.device:
             self._refuse()
         return self.detach().astype(array.dtype)
@@ -93,16 +104,18 @@ class Recorder(Tape):
 
     __slots__ = (
         *("_known", "_numbers", "_varying"),
-        *("arrays", "generators", "outside", "paused", "program", "records"),
+        *("arrays", "generators", "live_from", "outside", "paused", "program", "records"),
     )
 
     saved_as = Symbol
 
-    def __init__(self, *, records: bool) -> None:
+    def __init__(self, *, records: bool, live_from: int = NOTHING) -> None:
         super().__init__()
         self.watched = True
         #: Whether it is a tape, too, or notes instructions alone.
         self.records = records
+        #: From this slot on, tensors from outside the step want a gradient.
+        self.live_from = live_from
         if not records:
             self.base = NOTHING
         self.program = Program()
@@ -147,14 +160,15 @@ class Recorder(Tape):
             )
         return super()._readable(name, tensor)
 
-    def given(self, array: Array, numbers: list[int], differentiable: bool = False) -> Symbol:
+    def given(self, array: Array, numbers: list[int], differentiable: bool) -> Symbol:
         """A symbol of a value that goes into the program; its number is added to ``numbers``."""
-        symbol = Symbol(array[...])
+        array = array[...]
+        symbol = Symbol(array)
         if not self.records:
-            symbol.slot = _LIVE if array.dtype.kind == "f" else CONSTANT
+            symbol.slot = self._slot(differentiable, array, _STILL)
         elif differentiable:
             symbol.slot = new_leaf(symbol)
-        numbers.append(self._new(symbol.array, id(symbol.array)))
+        numbers.append(self._new(array, id(array)))
         self._varying.add(numbers[-1])
         return symbol
 
@@ -186,21 +200,29 @@ class Recorder(Tape):
             for value, slot in zip(values, slots, strict=True)
         ]
         if not self.records:
-            live = not self.paused and max(slots, default=CONSTANT) > CONSTANT
+            live = _LIVE in slots or max(slots, default=CONSTANT) >= self.live_from
+            otherwise = CONSTANT if slots.count(CONSTANT) == len(slots) else _STILL
             for result in results:
-                result.slot = _LIVE if live and result.dtype.kind == "f" else CONSTANT
+                result.slot = self._slot(live, result.array, otherwise)
         plain = {name: self._setting(value) for name, value in settings.items()}
         for result in results:
             if id(result.array) in self._known:  # an operand as it was: another value all the same
                 result.array = result.array[...]
+            self._known.add(id(result.array))
         numbers = [self._new(result.array, id(result.array)) for result in results]
         self.program.instructions.append(
             Instruction(primitive, tuple(operands), plain, tuple(numbers))
         )
         if self._varying.isdisjoint(numbers_in((*operands, *plain.values()))):
-            return results
+            return [Recorded(result.array, result.slot) for result in results]
         self._varying.update(numbers)
         return [Symbol(result.array, result.slot) for result in results]
+
+    def _slot(self, live: bool, array: Array, otherwise: int) -> int:
+        """The slot of a value in a step, whether it is live or not."""
+        if self.paused or array.dtype.kind != "f":
+            return CONSTANT
+        return _LIVE if live else otherwise
 
     def varies(self, tensor: Tensor) -> bool:
         """Whether a tensor is not the same at every step."""
@@ -229,12 +251,10 @@ class Recorder(Tape):
         return Ref(number, slot == CONSTANT and not self.records)
 
     def _setting(self, value: Any) -> Any:
-        """A setting, where an array is replaced by a reference to it."""
-        if is_array(value):
-            return self._ref(value, CONSTANT)
-        if isinstance(value, tuple | list):
-            return tuple([self._setting(part) for part in value])
-        return value
+        """A setting, where arrays are replaced by references to them; a copy of its containers."""
+        if isinstance(value, tuple | list | dict):
+            return map_leaves(lambda name, part: self._setting(part), value)
+        return self._ref(value, CONSTANT) if is_array(value) else value
 
 
 @dataclass
@@ -257,18 +277,28 @@ class Recording:
     new_state: Any
 
 
-def record(step: Step, x: Any, state: Any) -> Recording:
+def record(step: Step, x: Any, state: Any, live_from: int = NOTHING) -> Recording:
     """Run a step once and note what it computes.
+
+    Tensors want a gradient from the slot ``live_from`` on.
 
     Raises ``TypeError`` if it does not return a pair of tensors in containers, ``ValueError`` if
     the state changes its nesting, shapes or dtypes, and ``ScanError`` if it looks at a value.
     """
-    tape = Recorder(records=False)
-    program = tape.program
-    given_x = map_leaves(lambda name, part: tape.given(part.array, program.xs), x)
-    given_state = map_leaves(lambda name, part: tape.given(part.array, program.states), state)
+    tape = Recorder(records=False, live_from=live_from)
     with tape.recording():
-        result = step(given_x, given_state)
+        return _recorded(tape, step, x, state)
+
+
+def _recorded(tape: Recorder, step: Step, x: Any, state: Any) -> Recording:
+    program, recurs = tape.program, tape.live_from < NOTHING
+    given_x = map_leaves(
+        lambda name, part: tape.given(part.array, program.xs, part.slot >= tape.live_from), x
+    )
+    given_state = map_leaves(
+        lambda name, part: tape.given(part.array, program.states, recurs), state
+    )
+    result = step(given_x, given_state)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(f"a step returns the pair (y, state), not a {type(result).__name__}")
     y, new_state = result
@@ -307,14 +337,15 @@ def _same(a: Array, b: Array) -> bool:
 def other_values(array: Array) -> Array:
     """Values that all differ from those of an array, and can stand where these do.
 
-    Positive numbers stay so, a positive definite matrix stays one, and 0 is a position wherever
-    another is.
+    Positive numbers stay so, a positive definite matrix stays one, and whole numbers are among
+    those that there were, or 0, which is a position wherever another is.
     """
+    xp = namespace(array)
     if array.dtype.kind == "b":
         return ~array
     if array.dtype.kind != "f":
-        return array * 0 if array.any() else array + 1
-    xp = namespace(array)
+        another = (array.max() or array.min() or 1) if array.size else 1
+        return xp.where(array == 0, another, 0).astype(array.dtype)
     finite = xp.where(xp.isfinite(array), array, xp.zeros_like(array))
     largest = abs(finite).max() if array.size else 0.0
     return finite + (finite + 2.0 * largest) / 32.0 if largest else finite + 1.0
@@ -334,30 +365,42 @@ def differentiated(
         program: of a step.
         samples: values of its inputs, by number, and others: what a rule makes of them by itself
             is to differ.
-        wanted: those of its inputs whose gradients are wanted besides that of the state.
+        wanted: those of its inputs whose gradients are wanted.
 
     Raises ``ScanError`` if a rule fails, or computes with arrays from elsewhere.
     """
-    arrays, others = samples[0], [*samples[1]]
-    for n in program.outside:  # the same in both
-        # A mask reads as many values as it has, and 0 may be the only position that there is.
-        if arrays[n].dtype.kind == "f" or (arrays[n].dtype.kind != "b" and arrays[n].any()):
-            others[n] = other_values(arrays[n])
+    arrays, others = samples
     one = with_gradients(program, arrays, wanted)
-    try:
-        with ignoring_floating_point_errors():
+    with ignoring_floating_point_errors():
+        other = _with_other_parameters(program, one, samples, wanted)
+        if other is None:
             other = with_gradients(program, others, wanted)
-    except Exception as error:
-        raise ScanError(
-            "the gradient of this step cannot be played: whether its rules look at values is "
-            f"tried with other values, and an operation does not take these: {error}"
-        ) from error
     if not are_alike(one, other):
         raise ScanError(
             "the gradient of this step cannot be played: the rule of one of its operations looks "
             "at values, or computes with something other than minigrad's operations"
         )
     return one
+
+
+def _with_other_parameters(
+    program: Program,
+    one: Program,
+    samples: tuple[Sequence[Array], Sequence[Array]],
+    wanted: Iterable[int],
+) -> Program | None:
+    """What comes from outside is the same in both samples: with that, too, of other values.
+
+    ``None`` if an operation does not take these, or they give results of other shapes.
+    """
+    arrays, others = samples[0], [*samples[1]]
+    try:
+        for n in program.outside:
+            others[n] = other_values(arrays[n])
+        other = with_gradients(program, others, wanted)
+    except Exception:
+        return None
+    return other if other.kinds == one.kinds else None
 
 
 def are_alike(one: Program, other: Program) -> bool:
@@ -370,7 +413,7 @@ def with_gradients(program: Program, arrays: Sequence[Array], wanted: Iterable[i
     """What :func:`differentiated` gives, of one sample and unchecked."""
     tape = Recorder(records=True)
     new = tape.program
-    wanted = {*wanted, *[n for n in program.states if program.kinds[n].dtype.kind == "f"]}
+    live = _live(program, wanted)
     constants: list[int] = []
     values: dict[int, Tensor] = {}
     for old_numbers, numbers in (
@@ -382,7 +425,7 @@ def with_gradients(program: Program, arrays: Sequence[Array], wanted: Iterable[i
     ):
         for n in old_numbers:
             array = program.constants[n] if n in program.constants else arrays[n]
-            values[n] = tape.given(array, numbers, n in wanted)
+            values[n] = tape.given(array, numbers, n in live)
     given = [*new.xs, *new.states, *new.outside]
     inputs = [values[n] for n in (*program.xs, *program.states, *program.outside)]
     outside = len(new.outside)
@@ -403,13 +446,30 @@ def with_gradients(program: Program, arrays: Sequence[Array], wanted: Iterable[i
             found = tape.play_back(targets, slots, True, True) if targets else {}
         except TapeError as error:
             raise ScanError(f"the gradient of this step cannot be played: {error}") from error
-    for number, tensor in zip(given, inputs, strict=True):
-        if tensor.slot in found:
-            new.gradients[number] = tape.number(found[tensor.slot])
+        for number, tensor in zip(given, inputs, strict=True):
+            if tensor.slot in found:
+                new.gradients[number] = tape.number(found[tensor.slot])
     # Arrays that the rules make by themselves, zeros for instance, are the same in every call.
     constants += new.outside[outside:]
     new.constants = {n: tape.arrays[n] for n in constants}
     return new
+
+
+def _live(program: Program, wanted: Iterable[int]) -> set[int]:
+    """The inputs whose gradients are wanted, and the states by which these come in."""
+    inputs = {*wanted}
+    while True:
+        found = {*inputs}
+        for each in program.instructions:
+            if any(
+                [isinstance(x, Ref) and not x.detached and x.number in found for x in each.operands]
+            ):
+                found.update([n for n in each.results if program.kinds[n].dtype.kind == "f"])
+        pairs = zip(program.states, program.new_states, strict=True)
+        more = {old for old, new in pairs if new in found} - inputs
+        if not more:
+            return inputs
+        inputs |= more
 
 
 def loop(

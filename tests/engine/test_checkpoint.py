@@ -198,3 +198,18 @@ def test_the_table_shows_it_by_name() -> None:
     with Tape() as tape:
         mg.checkpoint(block)(x)
     assert "checkpoint(leaf a, replay=block)" in str(tape)
+
+
+def test_a_function_that_does_not_compute_the_same_again_is_refused() -> None:
+    kept: list[mg.Tensor] = []
+
+    def remembering(x: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        kept.append(mg.tanh(x))
+        return kept[0], mg.sin(x)
+
+    x = mg.tensor([0.5, -0.5], requires_grad=True)
+    with mg.Tape() as tape:
+        first, second = mg.checkpoint(remembering)(x)
+        loss = (first + second).sum()
+    with pytest.raises(mg.TapeError, match=r"not computed the same .*, 1 were not"):
+        tape.gradient(loss, x)

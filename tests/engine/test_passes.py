@@ -49,7 +49,7 @@ def with_gradients(step: Step, x: Tensor = x, h: Tensor = h) -> Program:
 
 def gradients_of(recording: Recording, program: Program) -> Program:
     """The program, which was made of what was recorded, with the gradients of all inputs."""
-    wanted = [n for n in (*program.xs, *program.outside) if program.kinds[n].dtype.kind == "f"]
+    wanted = [n for n in program.given if program.kinds[n].dtype.kind == "f"]
     return differentiated(program, (recording.arrays, recording.arrays), wanted)
 
 

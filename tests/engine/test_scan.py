@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from threading import Barrier, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -365,11 +367,12 @@ def test_its_gradient_may_come_from_a_rule_that_begins_with_a_number() -> None:
     np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
 
 
-def test_a_second_order_that_nothing_leads_to_is_zero() -> None:
+def test_what_nothing_leads_to_that_wants_a_gradient_is_constant() -> None:
     with mg.Tape() as tape:
-        (ys, _), _ = mg.scan(lambda x, h: ((h, u * x), 0.5 * h), h0.detach(), sequence.detach())
-        (gradient,) = tape.gradient(ys.sum(), [u], create_graph=True, unconnected="zero")
-    np.testing.assert_array_equal(gradient.numpy(), np.zeros(WIDTH))
+        (ys, others), last = mg.scan(lambda x, h: ((h, u * x), 0.5 * h), h0.detach(), sequence)
+        assert (ys.requires_grad, others.requires_grad, last.requires_grad) == (False, True, False)
+        slope = tape.gradient((others * ys).sum(), u, create_graph=True)
+        assert tape.gradient(slope.sum(), sequence).shape == sequence.shape
 
 
 def test_without_a_tape_there_is_nothing_to_differentiate() -> None:
@@ -545,6 +548,83 @@ def test_the_gradient_may_be_computed_in_another_thread() -> None:
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+def test_what_is_made_in_a_step_is_looked_at_again_though_its_program_is_known() -> None:
+    rng = np.random.default_rng(0)
+
+    def step(x: Any, h: Any, noise: Any) -> Any:
+        return h, mg.tanh(h + x + noise)
+
+    constant = mg.tensor(rng.normal(size=WIDTH))
+    for _ in range(2):
+        mg.scan(lambda x, h: step(x, h, constant), h0, sequence)
+        mg.scan(lambda x, h: step(x, h, mg.tensor(np.ones(WIDTH))), h0, sequence)
+        with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
+            mg.scan(lambda x, h: step(x, h, mg.tensor(rng.normal(size=WIDTH))), h0, sequence)
+        weights = iter([leaf(WIDTH, seed=i) for i in range(9)])
+        mg.scan(lambda x, h: step(x, h, u), h0, sequence)
+        with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
+            mg.scan(lambda x, h: step(x, h, next(weights)), h0, sequence)  # noqa: B023
+
+
+def test_several_results_may_be_one_array() -> None:
+    @mg.primitive
+    def pair(x: Any, /) -> Any:
+        y = x * 2.0
+        return y, y
+
+    pair.rules(x=lambda g: g[0] * 2.0 + g[1] * 2.0)
+
+    def step(x: Any, h: Any) -> Any:
+        a, b = pair(0.1 * h)
+        return a * x, mg.tanh(b)
+
+    assert_is_the_loop(step, h0, sequence)
+
+
+class Point(NamedTuple):
+    a: int
+    b: Any
+
+
+def test_settings_stay_what_they_are() -> None:
+    seen: list[Any] = []
+
+    @mg.primitive
+    def noting(x: Any, /, setting: Any) -> Any:
+        seen.append(setting)
+        return x * 2.0
+
+    noting.rules(x=lambda g: g * 2.0)
+    index = mg.tensor(np.arange(BATCH)).array
+    for setting in ([1, 2], (1, 2), Point(1, [2]), {"a": [index]}, {1, 2}, partial(max, 1)):
+        seen.clear()
+        with mg.Tape():
+            mg.scan(lambda x, h: (h, noting(0.1 * h, setting=setting)), h0, sequence)  # noqa: B023
+        assert {type(each) for each in seen} == {type(setting)}
+        assert repr(seen[-1]) == repr(setting)
+
+
+def test_a_function_may_have_variables_of_its_own() -> None:
+    class Scaled:
+        scale = 1.0
+
+        def step(self, x: Any, h: Any) -> Any:
+            h = mg.map_gradient(h, lambda g: g * self.scale)
+            return h, mg.tanh(mg.map_gradient(h, partial(mg.multiply, 0.5)) + x)
+
+    scaled = Scaled()
+    for scaled.scale in (0.1, 0.5, 0.1):
+        assert_is_the_loop(scaled.step, h0, sequence)
+
+
+def test_random_numbers_are_where_they_were_when_a_step_is_refused() -> None:
+    drop = nn.Dropout(0.5, rng=0)
+    before = drop.rng.bit_generator.state
+    with pytest.raises(mg.ScanError):
+        mg.scan(lambda x, h: (h, drop(h) * float(x.sum())), h0, sequence)
+    assert drop.rng.bit_generator.state == before
+
+
 def test_a_step_may_scan_something_itself() -> None:
     drop = nn.Dropout(0.5, rng=0)
 
@@ -581,8 +661,13 @@ def test_a_new_tensor_of_numbers_without_gradient_is_not_the_same_at_every_step(
         return copy, mg.tanh(h @ W + mg.tensor(copy, "float64")[:, None])
 
     assert_is_the_loop(step, h0, tokens, W)
-    with pytest.raises(mg.ScanError, match=r"would silently drop its gradient: write t\.astype"):
-        mg.scan(lambda x, h: (h, mg.tensor(h)), h0, sequence)
+    makes: list[Any] = [
+        *(mg.tensor, mg.asarray, lambda h: nn.mse_loss(h, h, mask=h)),
+        lambda h: nn.mse_loss(h, h, mask=V * 1.0),
+    ]
+    for make in makes:
+        with mg.Tape(), pytest.raises(mg.TapeError, match="silently drop"):
+            mg.scan(lambda x, h: (make(h), h), h0, sequence)  # noqa: B023
 
 
 def test_what_a_step_knows_without_x_and_the_state_may_be_looked_at() -> None:
@@ -820,14 +905,14 @@ def test_a_step_that_does_not_take_other_values_is_recorded_on_those_of_another_
 
 
 def test_a_part_that_differs_in_shape_from_step_to_step_is_refused() -> None:
-    xs = mg.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]], "float64")
+    xs = mg.tensor([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]], "float64")
     told = r"getitem: what a scanned step .* here it is \(2,\), and at the first step it was \(1,\)"
 
     def step(x: Any, h: Any) -> Any:
         return x[x > 0].sum(), h + x[x > 0]
 
     h = mg.tensor([0.0, 0.0], "float64")
-    for played, looped in zip(mg.scan(step, h, xs[:2]), loop(step, h, xs[:2]), strict=True):
+    for played, looped in zip(mg.scan(step, h, xs[::2]), loop(step, h, xs[::2]), strict=True):
         np.testing.assert_array_equal(played.numpy(), looped.numpy())
     with pytest.raises(mg.ScanError, match=told):
         mg.scan(step, h, xs)
@@ -884,22 +969,48 @@ def test_a_rule_that_looks_at_values_is_refused_with_its_line() -> None:
         mg.scan(lambda x, h: (h, rectified(h) + x), h0, sequence)
 
 
+def test_tensors_of_a_step_that_get_out_of_it_otherwise_cannot_be_used() -> None:
+    kept: list[Any] = []
+
+    def step(x: Any, h: Any) -> Any:
+        kept.append(h * x)
+        return h, h
+
+    mg.scan(step, h0, sequence)
+    with pytest.raises(mg.ScanError, match="to use it afterwards, return it in y"):
+        kept[-1].sum()
+
+    def in_a_thread(x: Any, h: Any) -> Any:
+        with ThreadPoolExecutor() as threads:
+            return h, threads.submit(lambda: mg.argmax(h) * h).result()
+
+    with pytest.raises(mg.ScanError, match="return it in y"):
+        mg.scan(in_a_thread, h0, sequence)
+    parameter = leaf_of(h0.numpy())
+
+    def rebinding(x: Any, h: Any) -> Any:
+        parameter.rebind(h)
+        return h, h
+
+    with pytest.raises(mg.TapeError, match="a leaf cannot be given what a step computes"):
+        mg.scan(rebinding, h0, sequence)
+
+
 def test_a_step_that_computes_a_gradient_is_refused() -> None:
     slope = mg.grad(lambda h: mg.tanh(h @ W).sum())
     with mg.Tape(), pytest.raises(mg.ScanError, match="cannot compute a gradient itself: write"):
         mg.scan(lambda x, h: (h, slope(h) + x), h0, sequence)
 
 
-def test_rules_that_do_not_take_other_values_are_refused() -> None:
-    @mg.primitive
-    def scaled(x: Any, w: Any, /) -> Any:
-        if (w != u.array).any():
-            raise ValueError("this weight is not known")
-        return x * w
+def test_parameters_need_not_be_tried_with_other_values() -> None:
+    lengths = mg.tensor([1, 2])
+    covariance = leaf_of(np.array([[1.0, 0.97], [0.97, 1.0]]))
 
-    scaled.rules(x=lambda g, w: g * w, w=lambda g, x: g * x)
-    with mg.Tape(), pytest.raises(mg.ScanError, match=r"not take .*: this weight is not known"):
-        mg.scan(lambda x, h: (h, scaled(h, u) + x), h0, sequence)
+    def step(x: Any, h: Any) -> Any:
+        root = mg.linalg.cholesky(covariance)  # of no larger one
+        return h[lengths > 1], mg.tanh(root @ h + x)
+
+    assert_is_the_loop(step, h0, sequence, covariance)
 
 
 @pytest.mark.parametrize(
