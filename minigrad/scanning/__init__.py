@@ -1,8 +1,9 @@
 """Scan: record one step, and play its program for every x of a sequence.
 
 The Python loop over a step records every operation of every step. Here one step is recorded
-(:mod:`~minigrad.scanning.recording`), with the derivative that its own tape computes; the program
-is put into another form (:mod:`~minigrad.scanning.passes`) and sorted by what depends on what
+(:mod:`~minigrad.scanning.recording`), with the derivative that its own tape computes
+(:mod:`~minigrad.scanning.gradients`); the program is put into another form
+(:mod:`~minigrad.scanning.passes`) and sorted by what depends on what
 (:mod:`~minigrad.scanning.stages`): what does not depend on the state is computed for all steps
 at once, and the gradients of weights are one product each; the rest is a list of calls into
 arrays that were there before (:mod:`~minigrad.scanning.loop`).
@@ -31,7 +32,8 @@ from minigrad.scanning import pool
 from minigrad.scanning.playing import Plan, Workspace
 from minigrad.scanning.pool import set_workspace_limit
 from minigrad.scanning.program import ScanError
-from minigrad.scanning.recording import Recording, Step, loop, other_values, record
+from minigrad.scanning.recording import Recording, Step, other_values, record
+from minigrad.scanning.unrolled import loop
 from minigrad.slots import LEAF, NOTHING, active_tape, debugging, tape_of
 from minigrad.tape import Tape
 from minigrad.tensor import Tensor, asarray, operations
@@ -94,6 +96,7 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
 def _played(
     step: Step, state: Any, xs: Any, time: int, reverse: bool, draws: States
 ) -> tuple[Any, Any]:
+    """What :func:`scan` computes; ``draws`` are the states of the generators that the step uses."""
     parts, states = leaves_of(xs), leaves_of(state)
     tape, array = active_tape.get(), parts[0].array
     base = NOTHING if tape is None else tape.base
@@ -132,8 +135,8 @@ def _played(
         pool.give_back(workspace)
     else:
         name = getattr(step, "__name__", type(step).__name__)
-        again_in_full = partial(loop, program, parts, drawn, states, outside, reverse)
-        results = _entered(tape, workspace, name, again_in_full, inputs, results)
+        unrolled = partial(loop, program, parts, drawn, states, outside, reverse)
+        results = _entered(tape, workspace, name, unrolled, inputs, results)
     made = iter(results)
     return map_leaves(lambda name, part: next(made), (recording.y, recording.new_state))
 
@@ -146,7 +149,7 @@ def _entered(
     tape: Tape,
     workspace: Workspace,
     name: str,
-    again: Callable[[], list[Tensor]],
+    unrolled: Callable[[], list[Tensor]],
     inputs: list[Tensor],
     results: list[Tensor],
 ) -> list[Tensor]:
@@ -161,7 +164,7 @@ def _entered(
             array = tensor.array if tensor.slot >= LEAF else None
             operands[tensor.slot] = Operand(tensor.shape, tensor.dtype, array)
             numbers.setdefault(tensor.slot, []).append(number)
-    replay = Replay(again, differentiable, name, operands, {}, tape.mark())
+    replay = Replay(unrolled, differentiable, name, operands, {}, tape.mark())
     run = _Run(workspace, replay, list(numbers.values()), len(program.ys))
     arrays = tuple([results[i].array for i in differentiable])
     recorded = finished(

@@ -10,15 +10,10 @@ from typing import Any
 from weakref import ref
 
 from minigrad.arrays import Array, make_array
+from minigrad.scanning.gradients import are_alike, differentiated, with_gradients
 from minigrad.scanning.passes import prepared
 from minigrad.scanning.playing import Plan, Workspace
-from minigrad.scanning.recording import (
-    Recording,
-    are_alike,
-    check_repeatable,
-    differentiated,
-    with_gradients,
-)
+from minigrad.scanning.recording import Recording, check_repeatable
 from minigrad.scanning.scratch import scratch_nbytes
 from minigrad.slots import LEAF
 

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
 from sys import _getframe
 from typing import Any, NoReturn
 
 from minigrad.arrays import (
     Array,
     device_of,
-    ignoring_floating_point_errors,
     is_array,
     namespace,
     watching_draws,
 )
 from minigrad.containers import leaves_of, map_leaves
 from minigrad.listing import place
-from minigrad.primitive import Primitive, finished
-from minigrad.scanning.kernels import COPY, resolved
+from minigrad.primitive import Primitive
+from minigrad.scanning.kernels import COPY
 from minigrad.scanning.program import Instruction, Program, Ref, ScanError, numbers_in
 from minigrad.slots import CONSTANT, NOTHING, active_tape, new_leaf
 from minigrad.tape import Tape, in_engine, users_line
-from minigrad.tensor import TapeError, Tensor, describe, operations
+from minigrad.tensor import Tensor, describe
 
 #: What a step computes: (x, state) -> (y, state).
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -318,18 +316,17 @@ def check_repeatable(one: Recording, other: Recording) -> None:
     """Raise ``ScanError`` unless two steps have done the same, to different values."""
     pairs = zip(one.outside, other.outside, strict=False)
     if one.program.key() != other.program.key() or not all(
-        _same(a.array, b.array) for a, b in pairs
+        same_values(a.array, b.array) for a, b in pairs
     ):
         raise ScanError(
             "a step that is scanned does the same every time that it is called, with minigrad's "
-            "operations; this one has used other numbers or operations on other values (of "
-            "t.array, a random generator, a counter, a mask that reads more or less, or a function "
-            "with variables of its own?): pass them in xs or in the state, or write the loop in "
-            f"Python{_AS_UNROLL}"
+            "operations; this one has used other numbers, tensors or operations the second time "
+            "(of a random generator, a counter, a list, a mask that reads more or less?): pass "
+            f"them in xs or in the state, or write the loop in Python{_AS_UNROLL}"
         )
 
 
-def _same(a: Array, b: Array) -> bool:
+def same_values(a: Array, b: Array) -> bool:
     """Whether two arrays of one shape have the same values; NaN is the same as NaN."""
     return a is b or bool(((a == b) | ((a != a) & (b != b))).all())
 
@@ -349,177 +346,6 @@ def other_values(array: Array) -> Array:
     finite = xp.where(xp.isfinite(array), array, xp.zeros_like(array))
     largest = abs(finite).max() if array.size else 0.0
     return finite + (finite + 2.0 * largest) / 32.0 if largest else finite + 1.0
-
-
-def differentiated(
-    program: Program,
-    samples: tuple[Sequence[Array], Sequence[Array]],
-    wanted: Iterable[int],
-) -> Program:
-    """The program with the gradients of the ``wanted`` values that are given to it.
-
-    It is run on a tape, which is then played back with ``create_graph``: so the rules are noted
-    as the operations are. The values have other numbers then.
-
-    Args:
-        program: of a step.
-        samples: values of its inputs, by number, and others: what a rule makes of them by itself
-            is to differ.
-        wanted: those of its inputs whose gradients are wanted.
-
-    Raises ``ScanError`` if a rule fails, or computes with arrays from elsewhere.
-    """
-    arrays, others = samples
-    one = with_gradients(program, arrays, wanted)
-    with ignoring_floating_point_errors():
-        other = _with_other_parameters(program, one, samples, wanted)
-        if other is None:
-            other = with_gradients(program, others, wanted)
-    if not are_alike(one, other):
-        raise ScanError(
-            "the gradient of this step cannot be played: the rule of one of its operations looks "
-            "at values, or computes with something other than minigrad's operations"
-        )
-    return one
-
-
-def _with_other_parameters(
-    program: Program,
-    one: Program,
-    samples: tuple[Sequence[Array], Sequence[Array]],
-    wanted: Iterable[int],
-) -> Program | None:
-    """What comes from outside is the same in both samples: with that, too, of other values.
-
-    ``None`` if an operation does not take these, or they give results of other shapes.
-    """
-    arrays, others = samples[0], [*samples[1]]
-    try:
-        for n in program.outside:
-            others[n] = other_values(arrays[n])
-        other = with_gradients(program, others, wanted)
-    except Exception:
-        return None
-    return other if other.kinds == one.kinds else None
-
-
-def are_alike(one: Program, other: Program) -> bool:
-    """Whether two programs do the same, with the same constants."""
-    pairs = zip(one.constants.values(), other.constants.values(), strict=False)
-    return one.key() == other.key() and all([_same(a, b) for a, b in pairs])
-
-
-def with_gradients(program: Program, arrays: Sequence[Array], wanted: Iterable[int]) -> Program:
-    """What :func:`differentiated` gives, of one sample and unchecked."""
-    tape = Recorder(records=True)
-    new = tape.program
-    live = _live(program, wanted)
-    constants: list[int] = []
-    values: dict[int, Tensor] = {}
-    for old_numbers, numbers in (
-        (program.xs, new.xs),
-        (program.drawn, new.drawn),
-        (program.states, new.states),
-        (program.outside, new.outside),
-        (list(program.constants), constants),
-    ):
-        for n in old_numbers:
-            array = program.constants[n] if n in program.constants else arrays[n]
-            values[n] = tape.given(array, numbers, n in live)
-    given = [*new.xs, *new.states, *new.outside]
-    inputs = [values[n] for n in (*program.xs, *program.states, *program.outside)]
-    outside = len(new.outside)
-    with tape.recording():
-        for each in program.instructions:
-            values |= zip(each.results, _run(each, values), strict=True)
-        new.ys = [tape.number(values[n]) for n in program.ys]
-        new.new_states = [tape.number(values[n]) for n in program.new_states]
-        new.forward = len(new.instructions)
-        targets = []
-        for n in (*program.ys, *program.new_states):
-            seeds: list[int] = []
-            if values[n].slot >= tape.base:
-                targets.append((values[n], tape.given(values[n].array.copy(), seeds, True)))
-            new.seeds.append(seeds[0] if seeds else None)
-        slots = {tensor.slot for tensor in inputs if tensor.slot >= tape.base}
-        try:
-            found = tape.play_back(targets, slots, True, True) if targets else {}
-        except TapeError as error:
-            raise ScanError(f"the gradient of this step cannot be played: {error}") from error
-        for number, tensor in zip(given, inputs, strict=True):
-            if tensor.slot in found:
-                new.gradients[number] = tape.number(found[tensor.slot])
-    # Arrays that the rules make by themselves, zeros for instance, are the same in every call.
-    constants += new.outside[outside:]
-    new.constants = {n: tape.arrays[n] for n in constants}
-    return new
-
-
-def _live(program: Program, wanted: Iterable[int]) -> set[int]:
-    """The inputs whose gradients are wanted, and the states by which these come in."""
-    inputs = {*wanted}
-    while True:
-        found = {*inputs}
-        for each in program.instructions:
-            if any(
-                [isinstance(x, Ref) and not x.detached and x.number in found for x in each.operands]
-            ):
-                found.update([n for n in each.results if program.kinds[n].dtype.kind == "f"])
-        pairs = zip(program.states, program.new_states, strict=True)
-        more = {old for old, new in pairs if new in found} - inputs
-        if not more:
-            return inputs
-        inputs |= more
-
-
-def loop(
-    program: Program,
-    xs: Sequence[Tensor],
-    drawn: Sequence[Array],
-    states: Sequence[Tensor],
-    outside: Sequence[Tensor],
-    reverse: bool,
-) -> list[Tensor]:
-    """Run the step's operations for every x; the y of all steps, and the last state.
-
-    All that they use is what it was when the step was recorded.
-    """
-    steps = zip(*[operations["unstack"](x) for x in xs], strict=True)
-    draws = zip(*drawn, strict=True) if drawn else repeat(())
-    values = dict(zip(program.outside, outside, strict=True))
-    ys: list[list[Tensor]] = []
-    for x, numbers in [*zip(steps, draws, strict=False)][:: -1 if reverse else 1]:
-        values |= zip(program.xs, x, strict=True)
-        values |= zip(program.drawn, map(Tensor, numbers), strict=True)
-        values |= zip(program.states, states, strict=True)
-        for each in program.instructions:
-            values |= zip(each.results, _run(each, values), strict=True)
-        ys.append([values[n] for n in program.ys])
-        states = [values[n] for n in program.new_states]
-    columns = zip(*ys[:: -1 if reverse else 1], strict=True)
-    # A state that is handed on as it was given is a result of the loop all the same.
-    return [*[operations["stack"](each) for each in columns], *map(_itself, states)]
-
-
-def _itself(tensor: Tensor) -> Tensor:
-    return operations["scale_gradient"](tensor, 1.0) if tensor.dtype.kind == "f" else tensor
-
-
-def _run(instruction: Instruction, values: dict[int, Tensor]) -> Sequence[Tensor]:
-    """Run an instruction as an operation, so that the tape records it."""
-
-    def array(number: int) -> Array:
-        return values[number].array
-
-    primitive = instruction.primitive
-    slots = [
-        values[x.number].slot if isinstance(x, Ref) and not x.detached else CONSTANT
-        for x in instruction.operands
-    ]
-    operands = [resolved(x, array) for x in instruction.operands]
-    settings = {name: resolved(x, array) for name, x in instruction.settings.items()}
-    made = finished(primitive, slots, operands, settings, primitive.forward(*operands, **settings))
-    return made if isinstance(made, tuple) else (made,)
 
 
 def _returned(tree: Any, name: str) -> list[Tensor]:

@@ -31,9 +31,10 @@ import minigrad as mg
 from minigrad import Tensor
 from minigrad.containers import map_leaves
 from minigrad.scanning import kernels, passes
+from minigrad.scanning.gradients import differentiated
 from minigrad.scanning.passes import prepared, ready_to_play
 from minigrad.scanning.program import Kind, Program
-from minigrad.scanning.recording import Recording, differentiated, record
+from minigrad.scanning.recording import Recording, record
 
 Pass = Callable[[Program], Program]
 
