@@ -134,6 +134,8 @@ class Replay:
         outside: dict[int, Operand],
         states: States,
         mark: int,
+        *,
+        strict: bool = True,
     ) -> None:
         self.function = function
         #: The numbers of the results, among all parts of what the function returns.
@@ -143,6 +145,8 @@ class Replay:
         self.slots = list(outside)
         self.states = states
         self.mark = mark
+        #: Whether all results have to be computed again, or may be found to be constants.
+        self.strict = strict
         self.device = default_device()
         # The results' gradients that were given last, and what is left of the answer to them.
         self.given: Any = None
@@ -175,11 +179,13 @@ class Replay:
         parts = leaves_of(value)
         results = [parts[i] for i in self.results]
         targets = [pair for pair in zip(results, given, strict=True) if _made_since(pair[0], mark)]
-        if len(targets) < len(results):
+        if self.strict and len(targets) < len(results):
             raise TapeError(
                 f"{self.__name__} has not computed the same again: of its results that have a "
                 f"gradient, {len(results) - len(targets)} were not computed the second time"
             )
+        if not targets:
+            return {}
         graph = recording is not None
         return tape.play_back(targets, set(self.slots), True, graph, since=mark)
 

@@ -277,6 +277,12 @@ def test_values_and_two_orders_of_gradients_are_those_of_the_loop(name: str) -> 
 def test_few_steps(time: int) -> None:
     assert_is_the_loop(gated, h0, leaf(time, BATCH, WIDTH), W)
 
+    def delayed(x: Any, state: Any) -> Any:
+        a, b, c = state
+        return (c * c, u * x), (mg.tanh(u * x), a, b)
+
+    assert_is_the_loop(delayed, (h0.detach(),) * 3, leaf(time, BATCH, WIDTH).detach(), u)
+
 
 @contextmanager
 def states_are_large() -> Iterator[None]:
