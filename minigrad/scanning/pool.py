@@ -138,11 +138,11 @@ def _remember(plan: Plan, recording: Recording) -> None:
 
 def _remembers(plan: Plan, recording: Recording) -> bool:
     """Whether it was. Other arrays may be made in the step: of random numbers, for one."""
-    arrays = plan.outside.get(_names(recording), ())
-    return bool(arrays or not recording.outside) and all(
+    arrays = plan.outside.get(_names(recording))
+    return arrays is not None and all(
         [
             tensor.slot >= LEAF or array() is tensor.array
-            for array, tensor in zip(arrays, recording.outside, strict=False)
+            for array, tensor in zip(arrays, recording.outside, strict=True)
         ]
     )
 
