@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+#: What holds tensors.
+CONTAINERS: Final = (tuple, list, dict)
 
 
 def map_leaves(function: Callable[[str, Any], Any], tree: Any, name: str = "it") -> Any:

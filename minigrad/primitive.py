@@ -101,6 +101,22 @@ def _of_saved(rule: Callable[..., Any], places: list[int]) -> Callable[[Any, Any
     return lambda g, saved: rule(g, *pick(saved))
 
 
+def _apart(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward whose own operations on tensors, if it has any, are no part of a recorded step."""
+
+    def apart(*args: Any, **settings: Any) -> Any:
+        tape = active_tape.get()
+        if tape is None or not tape.in_step:
+            return forward(*args, **settings)
+        token = active_tape.set(None)
+        try:
+            return forward(*args, **settings)
+        finally:
+            active_tape.reset(token)
+
+    return update_wrapper(apart, forward)
+
+
 class _Plans(dict[int, Plan]):
     """The plans of an operation by the set of operands that want a gradient, made on demand."""
 
@@ -118,7 +134,9 @@ class Primitive:
 
     def __init__(self, forward: Callable[..., Any]) -> None:
         self.name = forward.__name__.strip("_")
-        self.forward = forward
+        #: Whether its rules are minigrad's.
+        self.is_own = forward.__module__.partition(".")[0] == "minigrad"
+        self.forward = forward if self.is_own else _apart(forward)
         parameters = inspect.signature(forward).parameters.values()
         self.operands = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
         #: The name of any number of operands more; of none, in most operations.
@@ -230,7 +248,7 @@ def _binder(
 
     So Python itself binds the arguments of a call: no other way is as fast.
     """
-    forward = primitive.forward
+    forward = inspect.unwrap(primitive.forward)
     operands = ", ".join(primitive.starred)
     settings = ", ".join([f"{name!r}: {name}" for name in primitive.defaults])
     signature = inspect.signature(forward)

@@ -114,8 +114,8 @@ class Tape:
     #: Tensors whose slot is below ``base`` are constants to this tape.
     base: int
 
-    #: Whether another tape may record, though this one is active.
-    paused = False
+    #: Whether it records a step for a scan, and whether another tape may record meanwhile.
+    in_step = paused = False
 
     #: What the rules are given for operands and results, when they are recorded.
     saved_as: ClassVar[type[Tensor]] = Tensor
@@ -169,10 +169,6 @@ class Tape:
         if kind is not None:
             self.cut()
 
-    def varies(self, tensor: Tensor) -> bool:
-        """Whether a tensor stands for others, in a step that is recorded for a scan."""
-        return False
-
     def observed(
         self,
         primitive: Primitive,
@@ -217,6 +213,12 @@ class Tape:
         >>> tape.gradient(loss, w)  # the state, 6, is a constant now
         tensor(6.)
         """
+        active = active_tape.get()
+        if active is not None and active.in_step:
+            raise TapeError(
+                "a tape cannot be cut in a step that is scanned, which is recorded once: cut it "
+                "between two scans, or write the loop in Python"
+            )
         end = self.mark()
         mark = end if mark is None else mark
         if not self._origin <= mark <= end:

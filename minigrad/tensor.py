@@ -138,10 +138,10 @@ class Tensor:
         if self.slot < LEAF:
             raise TapeError("only a leaf can be given another array; compute a new tensor instead")
         tape = active_tape.get()
-        if tape is not None and isinstance(array, Tensor) and tape.varies(array):
+        if tape is not None and tape.in_step:
             raise TapeError(
-                "a leaf cannot be given what a step computes that is scanned, and is recorded "
-                "once: return it in y or in the state, and rebind the leaf afterwards"
+                "a leaf cannot be given another array in a step that is scanned, which is recorded "
+                "once and played for every x: rebind it afterwards"
             )
         old = self.array
         array = arrays.as_array(array) if arrays.is_array(array) else asarray(array).array

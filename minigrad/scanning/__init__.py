@@ -32,7 +32,7 @@ from minigrad.scanning import pool
 from minigrad.scanning.playing import Plan, Workspace
 from minigrad.scanning.pool import set_workspace_limit
 from minigrad.scanning.program import ScanError
-from minigrad.scanning.recording import Recording, Step, other_values, record
+from minigrad.scanning.recording import Recorder, Recording, Step, other_values, record
 from minigrad.scanning.unrolled import loop
 from minigrad.slots import LEAF, NOTHING, active_tape, debugging, tape_of
 from minigrad.tape import Tape
@@ -108,7 +108,8 @@ def _played(
     recording = record(step, given(order[0]), state, base)
     program, outside = recording.program, recording.outside
     inputs = [*parts, *states, *outside]
-    if tape is not None and any(map(tape.varies, inputs)):  # within a step that is recorded
+    nested = isinstance(tape, Recorder) and any([x.requires_grad or tape.varies(x) for x in inputs])
+    if nested:
         _rewind(draws)
         return _in_python(step, state, xs, time, reverse)
     wanted = frozenset(
@@ -126,7 +127,7 @@ def _played(
             yield record(step, given(order[-1]), recording.new_state, base)
 
     workspace = pool.take(
-        recording, again, wanted or None, time, reverse, device_of(array), namespace(array)
+        step, recording, again, wanted or None, time, reverse, device_of(array), namespace(array)
     )
     drawn = _draw(recording, draws, time, reverse, array)
     ys, last = workspace.forward(_arrays(parts), drawn, _arrays(states), _arrays(outside))

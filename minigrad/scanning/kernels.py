@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from minigrad import ops
 from minigrad.arrays import Array, TensorLike, as_array
-from minigrad.containers import map_leaves
+from minigrad.containers import CONTAINERS, map_leaves
 from minigrad.ops.axes import at, places, span
 from minigrad.ops.indexing import _getitem
 from minigrad.ops.joining import _concatenate, _split, _stack, _unstack
@@ -263,8 +263,12 @@ def resolved(part: Any, value: Callable[[int], Any]) -> Any:
     """An operand or setting with the values in place of the Refs."""
     if isinstance(part, Ref):
         return value(part.number)
-    if isinstance(part, tuple | list | dict):
-        return map_leaves(lambda name, each: resolved(each, value), part)
+    if type(part) is tuple:  # as an index at every step
+        return tuple([resolved(each, value) for each in part])
+    if isinstance(part, CONTAINERS):
+        return map_leaves(
+            lambda name, each: value(each.number) if isinstance(each, Ref) else each, part
+        )
     return part
 
 

@@ -56,12 +56,15 @@ def without_repeats(program: Program) -> Program:
     same: dict[int, int] = {}
     made: dict[Any, tuple[int, ...]] = {}
 
-    def renamed(part: Any) -> Any:
-        if isinstance(part, Ref):
-            return replace(part, number=same.get(part.number, part.number))
-        if isinstance(part, tuple | list | dict):
-            return map_leaves(lambda name, each: renamed(each), part)
-        return part
+    def renamed(tree: Any) -> Any:
+        return map_leaves(
+            lambda name, part: (
+                replace(part, number=same.get(part.number, part.number))
+                if isinstance(part, Ref)
+                else part
+            ),
+            tree,
+        )
 
     for old in program.instructions:
         operands = renamed(old.operands)

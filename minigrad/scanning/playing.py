@@ -117,8 +117,7 @@ class Plan:
         """Whether it has operations that are not minigrad's, or functions: these read variables."""
         return any(
             [
-                each.primitive.forward.__module__.partition(".")[0] != "minigrad"
-                or any(map(callable, each.settings.values()))
+                not each.primitive.is_own or any(map(callable, each.settings.values()))
                 for each in self.source.instructions
             ]
         )

@@ -13,9 +13,10 @@ from minigrad.arrays import Array, make_array
 from minigrad.scanning.gradients import are_alike, differentiated, with_gradients
 from minigrad.scanning.passes import prepared
 from minigrad.scanning.playing import Plan, Workspace
-from minigrad.scanning.recording import Recording, check_repeatable
+from minigrad.scanning.recording import Recording, Step, check_repeatable
 from minigrad.scanning.scratch import scratch_nbytes
-from minigrad.slots import LEAF
+from minigrad.slots import CONSTANT, LEAF
+from minigrad.tensor import Tensor
 
 #: How many plans are kept.
 PLANS = 256
@@ -49,6 +50,7 @@ def set_workspace_limit(nbytes: int) -> None:
 
 
 def take(
+    step: Step,
     recording: Recording,
     again: Callable[[], Iterator[Recording]],
     wanted: frozenset[int] | None,
@@ -60,7 +62,7 @@ def take(
     """A workspace for what was recorded, for so many steps.
 
     Args:
-        recording: of the step.
+        step, recording: what was recorded.
         again: records it again, on other values; to see whether it does the same.
         wanted: the numbers of the inputs of which there is to be a gradient; ``None`` if there is
             to be none at all.
@@ -70,7 +72,8 @@ def take(
     Raises ``ScanError`` if the step cannot be played.
     """
     global _held
-    key = (recording.program.key(), wanted, device)
+    code = getattr(step, "__code__", type(step))  # what is remembered is of this step alone
+    key = (code, recording.program.key(), wanted, device)
     with _lock:
         plan = _plans.get(key)
         if plan is not None:
@@ -123,10 +126,17 @@ def _does_the_same(
 
 
 def _names(recording: Recording) -> tuple[int, ...]:
-    """By what the tensors from outside the step are known again: leaves, and arrays."""
-    return tuple(
-        [tensor.slot if tensor.slot >= LEAF else id(tensor.array) for tensor in recording.outside]
-    )
+    """By what the tensors from outside the step are known again: constants, and leaves.
+
+    Those that a tape has recorded are others in every call, and cannot be made in the step.
+    """
+
+    def name(tensor: Tensor) -> int:
+        if tensor.slot == CONSTANT:
+            return id(tensor.array)
+        return tensor.slot if tensor.slot >= LEAF else 0
+
+    return tuple(map(name, recording.outside))
 
 
 def _remember(plan: Plan, recording: Recording) -> None:
@@ -141,7 +151,7 @@ def _remembers(plan: Plan, recording: Recording) -> bool:
     arrays = plan.outside.get(_names(recording))
     return arrays is not None and all(
         [
-            tensor.slot >= LEAF or array() is tensor.array
+            tensor.slot != CONSTANT or array() is tensor.array
             for array, tensor in zip(arrays, recording.outside, strict=True)
         ]
     )

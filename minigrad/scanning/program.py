@@ -12,10 +12,10 @@ A program is data. The passes of :mod:`minigrad.scanning.passes` make another pr
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from types import FunctionType
+from types import FunctionType, NoneType
 from typing import Any, NamedTuple
 
 from minigrad.arrays import Array, DType
@@ -160,6 +160,8 @@ class Program:
 
 def frozen(value: Any) -> Any:
     """Something hashable that is equal for equal settings."""
+    if type(value) in (int, str, bool, NoneType, Ref):
+        return type(value), value
     if isinstance(value, dict):
         return dict, tuple([(name, frozen(part)) for name, part in value.items()])
     if isinstance(value, tuple | list):
@@ -174,8 +176,11 @@ def frozen(value: Any) -> Any:
     # 1, 1.0 and True are equal, and not the same operand; nor are 0.0 and -0.0. NaN is the same.
     if isinstance(value, slice | float):
         return type(value), str(value)
-    comparable = isinstance(value, Hashable) and not isinstance(value, Tensor)
-    return type(value), value if comparable else _Identity(value)
+    try:
+        hash(value)
+    except TypeError:
+        return _Identity(value)
+    return _Identity(value) if isinstance(value, Tensor) else (type(value), value)
 
 
 class _Identity:

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 from sys import _getframe
 from typing import Any, NoReturn
 
-from minigrad.arrays import (
-    Array,
-    device_of,
-    is_array,
-    namespace,
-    watching_draws,
-)
-from minigrad.containers import leaves_of, map_leaves
+from minigrad.arrays import Array, as_array, device_of, is_array, namespace, watching_draws
+from minigrad.containers import CONTAINERS, leaves_of, map_leaves
 from minigrad.listing import place
 from minigrad.primitive import Primitive
 from minigrad.scanning.kernels import COPY
@@ -34,7 +28,8 @@ _ARRAY: Any = vars(Tensor)["array"]
 _AS_UNROLL = ", as minigrad_rnn.unroll(..., unrolled=True) does"
 
 #: The slots, on no tape, of what is not a constant in a step that is recorded: of what may have a
-#: gradient, and of what has none in this call, and may in another that does the same.
+#: gradient, and of what has none in this call. That is no constant either, or the program would be
+#: another one with a tape than without.
 _LIVE, _STILL = 0, -2
 
 
@@ -43,16 +38,35 @@ class Recorded(Tensor):
 
     __slots__ = ()
 
+    def _array(self) -> Array:
+        if self.slot == _LIVE:
+            _check_recording()
+        return _ARRAY.__get__(self)
+
+    array = property(_array, _ARRAY.__set__)
+
     @property
     def requires_grad(self) -> bool:
         """Whether it may want a gradient."""
         return self.slot == _LIVE or super().requires_grad
 
+    def __repr__(self) -> str:
+        return f"<{describe(_ARRAY.__get__(self))} in a step that is scanned>"
+
+
+def _check_recording() -> None:
+    tape = active_tape.get()
+    if tape is None or not tape.in_step:
+        raise ScanError(
+            "this tensor was made in a step that is scanned, and is not known outside of it: to "
+            "use it afterwards, return it in y or in the state"
+        )
+
 
 class Symbol(Recorded):
     """One that is not the same at every step: its values stand for those of all.
 
-    Whoever is not of minigrad cannot look at them, and nobody can when the step is recorded.
+    Whoever is not of minigrad cannot look at them, and nobody can once the step is recorded.
     """
 
     __slots__ = ()
@@ -60,11 +74,7 @@ class Symbol(Recorded):
     def _array(self) -> Array:
         if not in_engine[_getframe(1).f_code.co_filename]:
             self._refuse()
-        if not isinstance(active_tape.get(), Recorder):
-            raise ScanError(
-                "this tensor was made in a step that is scanned, and stands for those of every "
-                "step: to use it afterwards, return it in y or in the state"
-            )
+        _check_recording()
         return _ARRAY.__get__(self)
 
     array = property(_array, _ARRAY.__set__)
@@ -105,6 +115,7 @@ class Recorder(Tape):
         *("arrays", "generators", "live_from", "outside", "paused", "program", "records"),
     )
 
+    in_step = True
     saved_as = Symbol
 
     def __init__(self, *, records: bool, live_from: int = NOTHING) -> None:
@@ -194,7 +205,7 @@ class Recorder(Tape):
     ) -> list[Tensor]:
         """Note an operation; its results as symbols."""
         operands = [
-            self._ref(value, slot) if is_array(value) else value
+            self._ref(value, slot) if _is_value(value) else value
             for value, slot in zip(values, slots, strict=True)
         ]
         if not self.records:
@@ -250,9 +261,16 @@ class Recorder(Tape):
 
     def _setting(self, value: Any) -> Any:
         """A setting, where arrays are replaced by references to them; a copy of its containers."""
-        if isinstance(value, tuple | list | dict):
-            return map_leaves(lambda name, part: self._setting(part), value)
-        return self._ref(value, CONSTANT) if is_array(value) else value
+        if isinstance(value, CONTAINERS):
+            return map_leaves(
+                lambda name, part: self._ref(part, CONSTANT) if _is_value(part) else part, value
+            )
+        return self._ref(value, CONSTANT) if _is_value(value) else value
+
+
+def _is_value(part: Any) -> bool:
+    """Whether it is an array, and not one of NumPy's scalars, which are numbers."""
+    return is_array(part) and as_array(part) is part
 
 
 @dataclass
@@ -289,7 +307,8 @@ def record(step: Step, x: Any, state: Any, live_from: int = NOTHING) -> Recordin
 
 
 def _recorded(tape: Recorder, step: Step, x: Any, state: Any) -> Recording:
-    program, recurs = tape.program, tape.live_from < NOTHING
+    program = tape.program
+    recurs = tape.live_from < NOTHING  # with a tape outside the state may come to want a gradient
     given_x = map_leaves(
         lambda name, part: tape.given(part.array, program.xs, part.slot >= tape.live_from), x
     )
@@ -337,15 +356,16 @@ def other_values(array: Array) -> Array:
     Positive numbers stay so, a positive definite matrix stays one, and whole numbers are among
     those that there were, or 0, which is a position wherever another is.
     """
-    xp = namespace(array)
-    if array.dtype.kind == "b":
-        return ~array
-    if array.dtype.kind != "f":
-        another = (array.max() or array.min() or 1) if array.size else 1
-        return xp.where(array == 0, another, 0).astype(array.dtype)
+    xp, kind = namespace(array), array.dtype.kind
+    if kind == "b" or not array.size:
+        return ~array if kind == "b" else array
+    # Without looking at any: on a GPU that would wait.
+    if kind != "f":
+        one = xp.where(array.max() != 0, array.max(), array.min())
+        return xp.where(array == 0, xp.where(one != 0, one, 1), 0).astype(array.dtype)
     finite = xp.where(xp.isfinite(array), array, xp.zeros_like(array))
-    largest = abs(finite).max() if array.size else 0.0
-    return finite + (finite + 2.0 * largest) / 32.0 if largest else finite + 1.0
+    step = abs(finite).max() / 16.0
+    return xp.where(step > 0.0, finite * (33.0 / 32.0) + step, finite + 1.0).astype(array.dtype)
 
 
 def _returned(tree: Any, name: str) -> list[Tensor]:

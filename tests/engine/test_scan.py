@@ -84,6 +84,7 @@ h0 = leaf(BATCH, WIDTH, seed=4)
 sequence = leaf(TIME, BATCH, WIDTH, seed=5)
 numbers = leaf(TIME, seed=6)
 tokens = mg.tensor(np.random.default_rng(0).integers(0, 6, (TIME, BATCH)))
+last_axis: Any = np.int64(1)
 classes = mg.tensor([[1, 1], [0, 3], [2, 2], [3, 0], [1, 1]])
 
 
@@ -230,6 +231,14 @@ STEPS: dict[str, tuple[Any, ...]] = {
     ),
     "parts that are wanted": (
         lambda x, h: ((a := mg.sin(h[:, :1])), mg.concatenate([a, mg.tanh(x + h)[:, 1:]], axis=-1)),
+        h0,
+        sequence,
+    ),
+    "numbers of numpy": (
+        lambda x, h: (
+            (h / np.sqrt(2.0) - np.float64(0.5)).reshape(np.int64(-1)),
+            mg.softmax(h * np.float32(0.5) + x, axis=last_axis),
+        ),
         h0,
         sequence,
     ),
@@ -566,8 +575,10 @@ def test_what_is_made_in_a_step_is_looked_at_again_though_its_program_is_known()
         mg.scan(lambda x, h: step(x, h, mg.tensor(np.ones(WIDTH))), h0, sequence)
         with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
             mg.scan(lambda x, h: step(x, h, mg.tensor(rng.normal(size=WIDTH))), h0, sequence)
-        weights = iter([leaf(WIDTH, seed=i) for i in range(9)])
-        mg.scan(lambda x, h: step(x, h, u), h0, sequence)
+        pair = leaf(WIDTH, seed=1), leaf(WIDTH, seed=2)
+        for weight in pair:
+            mg.scan(lambda x, h: step(x, h, weight), h0, sequence)  # noqa: B023
+        weights = iter(4 * pair)
         with pytest.raises(mg.ScanError, match="does the same every time that it is called"):
             mg.scan(lambda x, h: step(x, h, next(weights)), h0, sequence)  # noqa: B023
 
@@ -641,12 +652,13 @@ def test_a_step_may_scan_something_itself() -> None:
     def step(x: Any, h: Any) -> Any:
         ys, h = mg.scan(inner, h, mg.stack([x, 0.5 * x, u * x]))
         others, _ = mg.scan(lambda x, y: (x * h, y), u, V)  # which knows h alone
-        return ys.sum(axis=0) + others.sum(axis=0), h
+        _, p = mg.scan(lambda x, y: (y, mg.tanh(y * x)), u, V)  # and nothing of this step
+        return ys.sum(axis=0) + others.sum(axis=0), h * p
 
     found = []
     for run in (mg.scan, loop):
         drop.rng = np.random.default_rng(0)
-        found.append(derivatives(run, step, h0, sequence, [h0, sequence, W, u]))
+        found.append(derivatives(run, step, h0, sequence, [h0, sequence, W, u, V]))
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
 
@@ -708,6 +720,22 @@ def test_a_rule_that_reads_a_variable_gives_the_gradient_of_what_it_is_now() -> 
     for scale in (1.0, 2.0, 1.0, -3.0):  # noqa: B007
         for step in steps:
             assert_is_the_loop(step, h0, sequence)
+
+
+def test_an_operation_in_a_step_may_compute_with_tensors() -> None:
+    @mg.primitive
+    def inner(x: Any, /) -> Any:
+        with mg.Tape() as tape:
+            y = mg.tanh(mg.tensor(x) @ W).sum()
+        return x * tape.gradient(y, W)[0].array
+
+    inner.rules(x=lambda g, x: g * inner(x) / x)
+
+    def step(x: Any, h: Any) -> Any:
+        return h, mg.tanh(inner(h) + x)
+
+    for ours, theirs in zip(mg.scan(step, h0, sequence), loop(step, h0, sequence), strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-12)
 
 
 def test_an_operation_in_a_step_may_scan_something_itself() -> None:
@@ -992,14 +1020,35 @@ def test_tensors_of_a_step_that_get_out_of_it_otherwise_cannot_be_used() -> None
 
     with pytest.raises(mg.ScanError, match="return it in y"):
         mg.scan(in_a_thread, h0, sequence)
+    assert repr(kept[0]) == "<(2, 4) float64 in a step that is scanned>"
+
+    def with_a_penalty(x: Any, h: Any) -> Any:
+        kept.append((W * W).sum())
+        return h, h
+
+    with mg.Tape():
+        mg.scan(with_a_penalty, h0, sequence)
+        with pytest.raises(mg.ScanError, match="return it in y"):
+            kept[-1] + 1.0
+
+
+def test_a_step_changes_no_leaf_and_no_tape() -> None:
     parameter = leaf_of(h0.numpy())
 
     def rebinding(x: Any, h: Any) -> Any:
-        parameter.rebind(h)
+        parameter.rebind(0.5 * parameter.array)
         return h, h
 
-    with pytest.raises(mg.TapeError, match="a leaf cannot be given what a step computes"):
+    with pytest.raises(mg.TapeError, match="a leaf cannot be given another array in a step that"):
         mg.scan(rebinding, h0, sequence)
+    np.testing.assert_array_equal(parameter.numpy(), h0.numpy())
+
+    def cutting(x: Any, h: Any) -> Any:
+        tape.cut()
+        return h, mg.tanh(h + x)
+
+    with mg.Tape() as tape, pytest.raises(mg.TapeError, match="cannot be cut in a step that is"):
+        mg.scan(cutting, h0, sequence)
 
 
 def test_a_step_that_computes_a_gradient_is_refused() -> None:
