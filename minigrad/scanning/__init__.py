@@ -51,8 +51,9 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
     loop has, of xs, the state, and every tensor that the step uses. The second and higher
     orders record the loop. Cutting the tape cuts between two scans.
 
-    Programs are kept by what they do, so that a step may be a new function every time; so are
-    the arrays that a program of so many steps works in, see :func:`set_workspace_limit`.
+    Programs are kept by the step's code and what it does, so that it may be a new function every
+    time; so are the arrays that a program of so many steps works in, see
+    :func:`set_workspace_limit`.
 
     Args:
         step: a function (x, state) -> (y, state) of minigrad's operations. y and the state
@@ -68,7 +69,9 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
         ValueError: if there are no steps, xs differ in their number, or the state changes its
             shape, dtype or nesting.
         TypeError: if the step does not return a pair, or something that is no tensor.
-        ScanError: if the step looks at the values of a tensor, or cannot be played otherwise.
+        ScanError: if the step looks at the values of a tensor, does something else every time, or
+            cannot be played otherwise; docs/scan.md says what can be.
+        TapeError: if the step rebinds a leaf, or cuts a tape.
 
     >>> import minigrad as mg
     >>> w = mg.tensor(0.5, requires_grad=True)
