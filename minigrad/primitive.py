@@ -135,7 +135,7 @@ class Primitive:
     def __init__(self, forward: Callable[..., Any]) -> None:
         self.name = forward.__name__.strip("_")
         #: Whether its rules are minigrad's.
-        self.is_own = forward.__module__.partition(".")[0] == "minigrad"
+        self.is_own = (forward.__module__ or "").partition(".")[0] == "minigrad"
         self.forward = forward if self.is_own else _apart(forward)
         parameters = inspect.signature(forward).parameters.values()
         self.operands = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
