@@ -261,10 +261,10 @@ class Recorder(Tape):
 
     def _setting(self, value: Any) -> Any:
         """A setting, where arrays are replaced by references to them; a copy of its containers."""
+        if type(value) is tuple:  # most often: axes, bounds, an index
+            return tuple([self._setting(part) for part in value])
         if isinstance(value, CONTAINERS):
-            return map_leaves(
-                lambda name, part: self._ref(part, CONSTANT) if _is_value(part) else part, value
-            )
+            return map_leaves(lambda name, part: self._setting(part), value)
         return self._ref(value, CONSTANT) if _is_value(value) else value
 
 
