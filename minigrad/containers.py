@@ -14,18 +14,19 @@ def map_leaves(function: Callable[[str, Any], Any], tree: Any, name: str = "it")
 
     A leaf is whatever is not a tuple, list or dictionary; its name says where it was found.
     """
+    if not isinstance(tree, CONTAINERS):
+        return function(name, tree)
     if isinstance(tree, dict):
         return {key: map_leaves(function, part, f"{name}[{key!r}]") for key, part in tree.items()}
-    if isinstance(tree, list | tuple):
-        parts = [map_leaves(function, part, f"{name}[{i}]") for i, part in enumerate(tree)]
-        if isinstance(tree, list):
-            return parts
-        return tree._make(parts) if hasattr(tree, "_make") else tuple(parts)
-    return function(name, tree)
+    parts = [map_leaves(function, part, f"{name}[{i}]") for i, part in enumerate(tree)]
+    if isinstance(tree, list):
+        return parts
+    return tree._make(parts) if hasattr(tree, "_make") else tuple(parts)
 
 
 def leaves_of(tree: Any) -> list[Any]:
     """All leaves, in the order in which :func:`map_leaves` meets them."""
-    found: list[Any] = []
-    map_leaves(lambda name, leaf: found.append(leaf), tree)
-    return found
+    if not isinstance(tree, CONTAINERS):
+        return [tree]
+    parts = tree.values() if isinstance(tree, dict) else tree
+    return [leaf for part in parts for leaf in leaves_of(part)]

@@ -305,6 +305,8 @@ def _draw(
     recording: Recording, before: States, time: int, reverse: bool, like: Array
 ) -> list[Array]:
     """Random numbers for all steps, as the loop draws them, where ``like`` is."""
+    if not recording.generators:
+        return []
     _rewind(before)
     generators, program = recording.generators, recording.program
     drawn: list[list[Array]] = [[] for _ in generators]

@@ -76,7 +76,7 @@ def take(
     key = (code, recording.program.key(), wanted, device)
     with _lock:
         plan = _plans.get(key)
-        if plan is not None:
+        if plan is not None and len(_plans) > PLANS // 2:  # while all have room no order matters
             _plans.move_to_end(key)
     if plan is None or not _does_the_same(plan, recording, wanted, device):
         others = [*again()]

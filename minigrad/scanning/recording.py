@@ -22,8 +22,9 @@ from minigrad.tensor import Tensor, describe
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
-#: The attribute of a tensor, under a name of its own.
-_ARRAY: Any = vars(Tensor)["array"]
+#: The attribute of a tensor, which is hidden below.
+_attribute: Any = vars(Tensor)["array"]
+_get_array, _set_array = _attribute.__get__, _attribute.__set__
 
 _AS_UNROLL = ", as minigrad_rnn.unroll(..., unrolled=True) does"
 
@@ -39,11 +40,12 @@ class Recorded(Tensor):
     __slots__ = ()
 
     def _array(self) -> Array:
-        if self.slot == _LIVE:
-            _check_recording()
-        return _ARRAY.__get__(self)
+        tape = active_tape.get()
+        if self.slot == _LIVE and (tape is None or not tape.in_step):
+            _refuse_outside()
+        return _get_array(self)
 
-    array = property(_array, _ARRAY.__set__)
+    array = property(_array, _set_array)
 
     @property
     def requires_grad(self) -> bool:
@@ -51,16 +53,14 @@ class Recorded(Tensor):
         return self.slot == _LIVE or super().requires_grad
 
     def __repr__(self) -> str:
-        return f"<{describe(_ARRAY.__get__(self))} in a step that is scanned>"
+        return f"<{describe(_get_array(self))} in a step that is scanned>"
 
 
-def _check_recording() -> None:
-    tape = active_tape.get()
-    if tape is None or not tape.in_step:
-        raise ScanError(
-            "this tensor was made in a step that is scanned, and is not known outside of it: to "
-            "use it afterwards, return it in y or in the state"
-        )
+def _refuse_outside() -> NoReturn:
+    raise ScanError(
+        "this tensor was made in a step that is scanned, and is not known outside of it: to use "
+        "it afterwards, return it in y or in the state"
+    )
 
 
 class Symbol(Recorded):
@@ -74,14 +74,16 @@ class Symbol(Recorded):
     def _array(self) -> Array:
         if not in_engine[_getframe(1).f_code.co_filename]:
             self._refuse()
-        _check_recording()
-        return _ARRAY.__get__(self)
+        tape = active_tape.get()
+        if tape is None or not tape.in_step:
+            _refuse_outside()
+        return _get_array(self)
 
-    array = property(_array, _ARRAY.__set__)
+    array = property(_array, _set_array)
 
     def detach(self) -> Tensor:
         """The same values as a constant."""
-        return Symbol(_ARRAY.__get__(self))
+        return Symbol(_get_array(self))
 
     def _remade(self, array: Array) -> Tensor:
         if device_of(array) != self.device:
@@ -208,24 +210,28 @@ class Recorder(Tape):
             self._ref(value, slot) if _is_value(value) else value
             for value, slot in zip(values, slots, strict=True)
         ]
+        reads = [x.number for x in operands if type(x) is Ref]
+        plain = {name: self._setting(value) for name, value in settings.items()}
+        if plain:
+            reads += numbers_in(plain.values())
         if not self.records:
             live = _LIVE in slots or max(slots, default=CONSTANT) >= self.live_from
             otherwise = CONSTANT if slots.count(CONSTANT) == len(slots) else _STILL
             for result in results:
                 result.slot = self._slot(live, result.array, otherwise)
-        plain = {name: self._setting(value) for name, value in settings.items()}
+        numbers = []
         for result in results:
             if id(result.array) in self._known:  # an operand as it was: another value all the same
                 result.array = result.array[...]
-            self._known.add(id(result.array))
-        numbers = [self._new(result.array, id(result.array)) for result in results]
+            numbers.append(self._new(result.array, id(result.array)))
         self.program.instructions.append(
             Instruction(primitive, tuple(operands), plain, tuple(numbers))
         )
-        if self._varying.isdisjoint(numbers_in((*operands, *plain.values()))):
-            return [Recorded(result.array, result.slot) for result in results]
-        self._varying.update(numbers)
-        return [Symbol(result.array, result.slot) for result in results]
+        kind = Recorded
+        if not self._varying.isdisjoint(reads):
+            self._varying.update(numbers)
+            kind = Symbol
+        return [kind(result.array, result.slot) for result in results]
 
     def _slot(self, live: bool, array: Array, otherwise: int) -> int:
         """The slot of a value in a step, whether it is live or not."""
