@@ -32,7 +32,7 @@ def differentiated(
     arrays, others = samples
     one = with_gradients(program, arrays, wanted)
     with ignoring_floating_point_errors():
-        other = _with_other_parameters(program, one, samples, wanted)
+        other = None if program.is_own else _with_other_parameters(program, one, samples, wanted)
         if other is None:
             other = with_gradients(program, others, wanted)
     if not are_alike(one, other):

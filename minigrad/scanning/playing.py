@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property
 from itertools import chain
 from math import prod
 from typing import Any
@@ -39,6 +38,7 @@ class Plan:
 
     Attributes:
         source: the program of which it was made.
+        is_own: whether that has operations of minigrad's alone.
         program: as it is played.
         forward, backward: the stages of both directions.
         states: pairs of what a step is given and leaves.
@@ -53,7 +53,7 @@ class Plan:
         self._in_blocks = device == "cpu" and small_products_are_fast()
         sizes = [prod(program.kinds[number].shape) for number in program.states]
         self._calls_are_dear = device != "cpu" or max(sizes, default=0) < LARGE
-        self.source = program
+        self.source, self.is_own = program, program.is_own
         self.outside: dict[tuple[int, ...], list[Any]] = {}
         self.program = program = ready_to_play(program, constant, self._calls_are_dear)
         self.kinds = [*program.kinds]
@@ -111,16 +111,6 @@ class Plan:
                     lines.append(f"{name}, {STAGES[stage]}:")
                     lines += [f"    {each}" for each in instructions]
         return "\n".join([*lines, *self.program.outputs()])
-
-    @cached_property
-    def may_change(self) -> bool:
-        """Whether it has operations that are not minigrad's, or functions: these read variables."""
-        return any(
-            [
-                not each.primitive.is_own or any(map(callable, each.settings.values()))
-                for each in self.source.instructions
-            ]
-        )
 
     def _cut(self, found: Stages) -> Stages:
         return with_products_in_blocks(found, self.kinds, self.timed) if self._in_blocks else found

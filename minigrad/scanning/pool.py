@@ -117,7 +117,7 @@ def _does_the_same(
     plan: Plan, recording: Recording, wanted: frozenset[int] | None, device: str
 ) -> bool:
     """Whether operations of others do what they did when the plan was made."""
-    if not plan.may_change:
+    if plan.is_own:
         return True
     program = prepared(recording.program, partial(_constant, device))
     if wanted is not None:

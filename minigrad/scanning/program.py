@@ -128,6 +128,19 @@ class Program:
         pairs = zip(self.states, self.seeds[len(self.ys) :], strict=False)  # none: no seeds
         return {state: seed for state, seed in pairs if seed is not None}
 
+    @property
+    def is_own(self) -> bool:
+        """Whether all operations are minigrad's, and no setting is a function.
+
+        Others, and their rules, may do something else in another call: they may read variables.
+        """
+        return all(
+            [
+                each.primitive.is_own and not any(map(callable, each.settings.values()))
+                for each in self.instructions
+            ]
+        )
+
     def key(self) -> Any:
         """Equal for programs that do the same to values of the same shapes and dtypes."""
         ends = self.xs, self.drawn, self.states, self.outside, self.ys, self.new_states
