@@ -79,12 +79,13 @@ def take(
         if plan is not None and len(_plans) > PLANS // 2:  # while all have room no order matters
             _plans.move_to_end(key)
     if plan is None or not _does_the_same(plan, recording, wanted, device):
-        others = [*again()]
-        for other in others:
+        sample = None
+        for other in again():
             check_repeatable(recording, other)
-        plan = planned(recording, others[0] if others else recording, wanted, device)
+            sample = sample or other
+        plan = planned(recording, sample or recording, wanted, device)
         _remember(plan, recording)
-        if others:
+        if sample is not None:
             with _lock:
                 _plans[key] = plan
                 if len(_plans) > PLANS:
