@@ -120,5 +120,6 @@ def steps_of_any_operations(draw: st.DrawFn) -> Case:
     def step(x: Any, h: Any) -> Any:
         return program(*x, h), h
 
-    # Of the same elements as those for which the program was drawn.
-    return step, h, [leaf_of(np.stack([x.numpy(), np.flip(x.numpy()), x.numpy()])) for x in xs]
+    # Different at every step, but as far from kinks as those for which the program was drawn.
+    scales = 1.0 + 2.0**-10 * np.arange(TIME)
+    return step, h, [leaf_of(np.multiply.outer(scales, x.numpy())) for x in xs]
