@@ -313,14 +313,18 @@ def remembered_draws() -> Iterator[States]:
 @contextmanager
 def repeated_draws(states: States) -> Iterator[None]:
     """In this block the generators draw again what they drew from those states on."""
-    now = [(rng, rng.bit_generator.state) for rng, _ in states.values()]
-    for rng, state in states.values():
-        rng.bit_generator.state = state
+    now = {key: (rng, rng.bit_generator.state) for key, (rng, _) in states.items()}
+    rewind(states)
     try:
         yield
     finally:
-        for rng, state in now:
-            rng.bit_generator.state = state
+        rewind(now)
+
+
+def rewind(states: States) -> None:
+    """Let generators draw again what they drew from those states on."""
+    for rng, state in states.values():
+        rng.bit_generator.state = state
 
 
 # --------------------------------------------------------------------------------------

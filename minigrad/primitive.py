@@ -38,7 +38,7 @@ from typing import Any, Final, NamedTuple, NoReturn, ParamSpec, Protocol, TypeVa
 from minigrad.arrays import as_array, current_device, device_of, is_array
 from minigrad.diagnosis import check_result, fingerprints
 from minigrad.listing import short
-from minigrad.slots import CONSTANT, NOTHING, active_tape
+from minigrad.slots import CONSTANT, NOTHING, active_tape, in_step, without_tape
 from minigrad.tape import LARGE, users_frame
 from minigrad.tensor import TapeError, Tensor, as_operand, describe, operations, with_axes
 
@@ -105,14 +105,10 @@ def _apart(forward: Callable[..., Any]) -> Callable[..., Any]:
     """A forward whose own operations on tensors, if it has any, are no part of a recorded step."""
 
     def apart(*args: Any, **settings: Any) -> Any:
-        tape = active_tape.get()
-        if tape is None or not tape.in_step:
+        if not in_step():
             return forward(*args, **settings)
-        token = active_tape.set(None)
-        try:
+        with without_tape():
             return forward(*args, **settings)
-        finally:
-            active_tape.reset(token)
 
     return update_wrapper(apart, forward)
 

@@ -22,6 +22,8 @@ neither alive.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -49,10 +51,20 @@ _leaf_numbers = count(LEAF)
 _tape_numbers = count(1)
 
 
-def is_watched() -> bool:
-    """Whether every operation is noted, as in a step that is recorded for a scan."""
+def in_step() -> bool:
+    """Whether a step is being recorded for a scan."""
     tape = active_tape.get()
-    return tape is not None and tape.watched
+    return tape is not None and tape.in_step
+
+
+@contextmanager
+def without_tape() -> Iterator[None]:
+    """In this block no tape is active."""
+    token = active_tape.set(None)
+    try:
+        yield
+    finally:
+        active_tape.reset(token)
 
 
 def new_leaf(tensor: Tensor) -> int:

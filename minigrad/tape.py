@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Token
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,16 @@ from minigrad import listing
 from minigrad.arrays import DType, TensorLike, as_array, is_array, namespace
 from minigrad.containers import map_leaves
 from minigrad.diagnosis import check_finite, fingerprints
-from minigrad.slots import LEAF, active_tape, debugging, leaves, new_block, tape_of
+from minigrad.slots import (
+    LEAF,
+    active_tape,
+    debugging,
+    in_step,
+    leaves,
+    new_block,
+    tape_of,
+    without_tape,
+)
 from minigrad.tensor import TapeError, Tensor, as_operand, describe, no_history
 
 if TYPE_CHECKING:
@@ -180,14 +189,9 @@ class Tape:
         """What becomes of the results of an operation on a tape that is ``watched``."""
         return results
 
-    @contextmanager
-    def suspended(self) -> Iterator[None]:
+    def suspended(self) -> AbstractContextManager[None]:
         """In this block it does not record."""
-        token = active_tape.set(None)
-        try:
-            yield
-        finally:
-            active_tape.reset(token)
+        return without_tape()
 
     # ---------------------------------------------------------------- cutting
 
@@ -213,8 +217,7 @@ class Tape:
         >>> tape.gradient(loss, w)  # the state, 6, is a constant now
         tensor(6.)
         """
-        active = active_tape.get()
-        if active is not None and active.in_step:
+        if in_step():
             raise TapeError(
                 "a tape cannot be cut in a step that is scanned, which is recorded once: cut it "
                 "between two scans, or write the loop in Python"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from minigrad import arrays
 from minigrad.arrays import Array, DType, TensorLike
-from minigrad.slots import BLOCK, CONSTANT, LEAF, active_tape, new_leaf, tape_of
+from minigrad.slots import BLOCK, CONSTANT, LEAF, in_step, new_leaf, tape_of
 
 #: Every public operation under its NumPy name. The modules of ``minigrad.ops`` fill it as
 #: they define them; the methods and operators below, and NumPy's protocols, look there.
@@ -137,8 +137,7 @@ class Tensor:
         """
         if self.slot < LEAF:
             raise TapeError("only a leaf can be given another array; compute a new tensor instead")
-        tape = active_tape.get()
-        if tape is not None and tape.in_step:
+        if in_step():
             raise TapeError(
                 "a leaf cannot be given another array in a step that is scanned, which is recorded "
                 "once and played for every x: rebind it afterwards"

@@ -31,7 +31,7 @@ from minigrad.ops import (
 from minigrad.ops.indexing import checked_positions
 from minigrad.ops.reductions import narrowed, widened
 from minigrad.primitive import primitive
-from minigrad.slots import is_watched
+from minigrad.slots import in_step
 from minigrad.tensor import Tensor, as_operand, asarray, describe
 
 Reduction = Literal["mean", "sum", "none"]
@@ -377,10 +377,7 @@ def _classified(name: str, scores: TensorLike, targets: TensorLike) -> tuple[Ten
 
 def _constant(value: TensorLike, like: Tensor) -> Tensor:
     """A constant of the dtype of ``like``."""
-    if not isinstance(value, Tensor):
-        return asarray(value, like.dtype, device=_device_for(value, like))
-    made = asarray(value) if value.requires_grad else value.detach()  # asarray refuses
-    return made if made.dtype == like.dtype else astype(made, like.dtype)
+    return asarray(value, like.dtype, device=_device_for(value, like))
 
 
 def _device_for(value: TensorLike, like: Tensor) -> str | None:
@@ -408,7 +405,7 @@ def _reduced(name: str, losses: Tensor, mask: TensorLike, reduction: Reduction) 
     if reduction != "mean":
         raise ValueError(f"the reduction is 'mean', 'sum' or 'none', not {reduction!r}")
     _check_count(as_operand(count), name)
-    if mask is not None and is_watched():
+    if mask is not None and in_step():
         count = _checked_count(count, of=name)
     return losses.sum() / count
 

@@ -20,7 +20,7 @@ from minigrad.ops.axes import at, place
 from minigrad.ops.comparisons import maximum, where
 from minigrad.ops.shapes import broadcast_to, ravel
 from minigrad.primitive import operation, primitive
-from minigrad.slots import debugging, is_watched
+from minigrad.slots import debugging, in_step
 from minigrad.tensor import Tensor, as_operand, with_axes
 
 
@@ -85,10 +85,10 @@ def _plain_index(index: Any, x: Any) -> Any:
     plain = (
         tuple([_plain(part, x) for part in index]) if isinstance(index, tuple) else _plain(index, x)
     )
-    return _checked(plain, x)
+    return _checked_index(plain, x)
 
 
-def _checked(index: Any, x: Any) -> Any:
+def _checked_index(index: Any, x: Any) -> Any:
     """The index; where everything is checked, it names positions that there are."""
     if debugging.get():
         check_index(index, x.shape)
@@ -121,7 +121,7 @@ def _plain(part: Any, x: Any) -> Any:
 def checked_positions(x: Tensor, length: int, what: str) -> Tensor:
     """Integers that lie between 0 and ``length``, also at every other step of a scan."""
     check_positions(x.array, length, what)
-    return _checked_positions(x, length=length, what=what) if is_watched() else x
+    return _checked_positions(x, length=length, what=what) if in_step() else x
 
 
 @primitive
@@ -144,7 +144,7 @@ def take(x: TensorLike, indices: TensorLike, axis: int | None = None) -> Tensor:
         x, axis = ravel(x), 0
     axis = place("take", axis, x.shape)
     positions = _integers("take", indices, x)
-    return _getitem(x, index=_checked(at(axis, positions) if axis else positions, x))
+    return _getitem(x, index=_checked_index(at(axis, positions) if axis else positions, x))
 
 
 def _integers(name: str, indices: Any, x: Any) -> Any:
@@ -183,7 +183,7 @@ def take_along_axis(x: TensorLike, indices: TensorLike, axis: int | None = -1) -
         for own, length in enumerate(x.shape)
     ]
     grid[axis] = positions.array
-    return _getitem(x, index=_checked(tuple(grid), x))
+    return _getitem(x, index=_checked_index(tuple(grid), x))
 
 
 @primitive

@@ -24,6 +24,7 @@ from minigrad.arrays import (
     namespace,
     random_like,
     remembered_draws,
+    rewind,
 )
 from minigrad.checkpoint import Operand, Replay
 from minigrad.containers import leaves_of, map_leaves
@@ -92,7 +93,7 @@ def scan(step: Step, state: Any, xs: Any, *, reverse: bool = False) -> tuple[Any
         try:
             return _played(step, state, xs, time, reverse, draws)
         except Exception:
-            _rewind(draws)
+            rewind(draws)
             raise
 
 
@@ -113,7 +114,7 @@ def _played(
     inputs = [*parts, *states, *outside]
     nested = isinstance(tape, Recorder) and any([x.requires_grad or tape.varies(x) for x in inputs])
     if nested:
-        _rewind(draws)
+        rewind(draws)
         return _in_python(step, state, xs, time, reverse)
     wanted = frozenset(
         [n for n, tensor in zip(program.given, inputs, strict=True) if tensor.slot >= base]
@@ -295,19 +296,13 @@ def _number_of_steps(xs: list[Tensor]) -> int:
     return counts.pop()
 
 
-def _rewind(before: States) -> None:
-    """Let generators draw again what they have drawn."""
-    for generator, state in before.values():
-        generator.bit_generator.state = state
-
-
 def _draw(
     recording: Recording, before: States, time: int, reverse: bool, like: Array
 ) -> list[Array]:
     """Random numbers for all steps, as the loop draws them, where ``like`` is."""
     if not recording.generators:
         return []
-    _rewind(before)
+    rewind(before)
     generators, program = recording.generators, recording.program
     drawn: list[list[Array]] = [[] for _ in generators]
     for _ in range(time):

@@ -9,12 +9,12 @@ from sys import _getframe
 from typing import Any, NoReturn
 
 from minigrad.arrays import Array, as_array, device_of, is_array, namespace, watching_draws
-from minigrad.containers import CONTAINERS, leaves_of, map_leaves
+from minigrad.containers import leaves_of, map_leaves
 from minigrad.listing import place
 from minigrad.primitive import Primitive
 from minigrad.scanning.kernels import COPY
 from minigrad.scanning.program import Instruction, Program, Ref, ScanError, numbers_in
-from minigrad.slots import CONSTANT, NOTHING, active_tape, new_leaf
+from minigrad.slots import CONSTANT, NOTHING, active_tape, in_step, new_leaf
 from minigrad.tape import Tape, in_engine, users_line
 from minigrad.tensor import Tensor, describe
 
@@ -40,8 +40,7 @@ class Recorded(Tensor):
     __slots__ = ()
 
     def _array(self) -> Array:
-        tape = active_tape.get()
-        if self.slot == _LIVE and (tape is None or not tape.in_step):
+        if self.slot == _LIVE and not in_step():
             _refuse_outside()
         return _get_array(self)
 
@@ -74,8 +73,7 @@ class Symbol(Recorded):
     def _array(self) -> Array:
         if not in_engine[_getframe(1).f_code.co_filename]:
             self._refuse()
-        tape = active_tape.get()
-        if tape is None or not tape.in_step:
+        if not in_step():
             _refuse_outside()
         return _get_array(self)
 
@@ -88,7 +86,8 @@ class Symbol(Recorded):
     def _remade(self, array: Array) -> Tensor:
         if device_of(array) != self.device:
             self._refuse()
-        return self.detach().astype(array.dtype)
+        constant = self.detach()
+        return constant if array is constant.array else constant.astype(array.dtype)
 
     def _refuse(self, *args: Any, **settings: Any) -> NoReturn:
         raise ScanError(
@@ -267,11 +266,9 @@ class Recorder(Tape):
 
     def _setting(self, value: Any) -> Any:
         """A setting, where arrays are replaced by references to them; a copy of its containers."""
-        if type(value) is tuple:  # most often: axes, bounds, an index
-            return tuple([self._setting(part) for part in value])
-        if isinstance(value, CONTAINERS):
-            return map_leaves(lambda name, part: self._setting(part), value)
-        return self._ref(value, CONSTANT) if _is_value(value) else value
+        return map_leaves(
+            lambda name, part: self._ref(part, CONSTANT) if _is_value(part) else part, value
+        )
 
 
 def _is_value(part: Any) -> bool:
